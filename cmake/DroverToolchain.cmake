@@ -1,0 +1,26 @@
+# Compiler flags, warnings, sanitizers, ccache and the linker: one place for all targets.
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE_PROGRAM})
+endif()
+find_program(MOLD_PROGRAM mold)
+if(MOLD_PROGRAM)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+# RelWithDebInfo is what is shipped: full optimisation, line tables only (backtraces, profiles).
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
+
+# The warnings of our own code; generated code and libraries are SYSTEM. DroverTargets links it.
+add_library(drover_warnings INTERFACE)
+target_compile_options(drover_warnings INTERFACE -Wall -Wextra -Werror -Wno-missing-field-initializers)
+
+if(DROVER_SANITIZE)
+  add_compile_options(-fsanitize=${DROVER_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${DROVER_SANITIZE})
+  if(DROVER_SANITIZE MATCHES "undefined")
+    add_compile_options(-fno-sanitize-recover=undefined)
+  endif()
+endif()
