@@ -37,7 +37,9 @@ control() { as_owner "$BIN/pg_ctl" -D "$DIR/data" -s "$@"; }
 
 running() { [ -d "$DIR/data" ] && control status >/dev/null 2>&1; }
 
-admin_psql() { as_owner "$BIN/psql" -X -q -v ON_ERROR_STOP=1 -h "$DIR" -U postgres "$@"; }
+port() { as_owner sed -n 's/^port = //p' "$DIR/data/drover.conf"; }
+
+admin_psql() { as_owner env PGPORT="$(port)" "$BIN/psql" -X -q -v ON_ERROR_STOP=1 -h "$DIR" -U postgres "$@"; }
 
 # Makes the cluster; what is set here goes to data/drover.conf.
 create() {
@@ -55,12 +57,8 @@ settings() {
   local port=$1 setting
   shift
   echo "unix_socket_directories = '$DIR'"
-  if [ -n "$port" ]; then
-    echo "listen_addresses = '127.0.0.1'"
-    echo "port = $port"
-  else
-    echo "listen_addresses = ''"
-  fi
+  echo "listen_addresses = '${port:+127.0.0.1}'"
+  echo "port = ${port:-5432}"
   for setting in "$@"; do echo "${setting%%=*} = '${setting#*=}'"; done
 }
 
@@ -94,10 +92,7 @@ case $ACTION in
   kill) ! running || control -w -m immediate stop ;;
   restart) control -w -m fast -l "$DIR/log" restart ;;
   status) running ;;
-  uri)
-    port=$(as_owner cat "$DIR/data/drover.conf" | sed -n 's/^port = //p')
-    echo "postgresql:///drover?host=$DIR&user=drover${port:+&port=$port}"
-    ;;
+  uri) echo "postgresql:///drover?host=$DIR&user=drover&port=$(port)" ;;
   psql) admin_psql -d drover "$@" ;;
   *) usage ;;
 esac

@@ -126,7 +126,7 @@ end() {
   rm -f "$file"
   case $(cat "/proc/$pid/comm" 2>/dev/null) in radosgw | ceph-osd | ceph-mon) kill -9 "$pid" ;; esac
   for ((tries = 0; tries < 50; tries++)); do
-    [ -e "/proc/$pid" ] || return 0
+    case $(ps -o stat= -p "$pid") in '' | Z*) return 0 ;; esac
     sleep 0.1
   done
 }
