@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 
 namespace drover {
 namespace {

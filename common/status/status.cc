@@ -1,7 +1,7 @@
 #include "common/status/status.h"
 
 #include "absl/strings/cord.h"
-#include "absl/strings/str_cat.h"
+#include "common/strings/strings.h"
 
 namespace drover {
 namespace {
@@ -10,7 +10,7 @@ namespace {
 // preceded by its length.
 constexpr char kPayloadUrl[] = "drover.dev/ErrorDetails";
 
-void Put(std::string& out, std::string_view text) { absl::StrAppend(&out, text.size(), ":", text); }
+void Put(std::string& out, std::string_view text) { StrAppend(&out, text.size(), ":", text); }
 
 bool Take(std::string_view& in, std::string& out) {
   size_t length = 0;
@@ -25,7 +25,7 @@ bool Take(std::string_view& in, std::string& out) {
 void Attach(absl::Status& status, const ErrorDetails& details) {
   std::string payload;
   Put(payload, details.reason);
-  Put(payload, absl::StrCat(details.metadata.size()));
+  Put(payload, StrCat(details.metadata.size()));
   for (const auto& [key, value] : details.metadata) {
     Put(payload, key);
     Put(payload, value);
@@ -41,7 +41,7 @@ void Attach(absl::Status& status, const ErrorDetails& details) {
 
 absl::Status Error(absl::StatusCode code, std::string_view reason, std::string_view message,
                    std::map<std::string, std::string> metadata) {
-  absl::Status status(code, absl::string_view(message.data(), message.size()));
+  absl::Status status(code, ToAbsl(message));
   Attach(status, {std::string(reason), std::move(metadata), {}});
   return status;
 }
@@ -76,7 +76,7 @@ void FieldErrors::Add(std::string_view path, std::string_view description) {
 absl::Status FieldErrors::ToStatus(absl::StatusCode code, std::string_view reason) const {
   std::string message;
   for (size_t i = 0; i < fields_.size() && i < 5; ++i) {
-    absl::StrAppend(&message, i == 0 ? "" : "; ", fields_[i].first, ": ", fields_[i].second);
+    StrAppend(&message, i == 0 ? "" : "; ", fields_[i].first, ": ", fields_[i].second);
   }
   absl::Status status(code, message);
   Attach(status, {std::string(reason), {}, fields_});
