@@ -40,15 +40,18 @@ struct Outcome {
 // `text` as it may be stored as a code or message: NUL and each byte that is not part of valid UTF-8 become U+FFFD,
 // and what is over `max_bytes` is cut off between characters.
 std::string SanitizeOutcomeText(std::string_view text, size_t max_bytes);
-// Brings a code and message that a worker sent within the limits above, as SanitizeOutcomeText does.
+// Brings what a worker sent within the limits above: texts as SanitizeOutcomeText does, a status over 999 becomes 0, 0
+// attempts become 1.
 void SanitizeOutcome(Outcome& outcome);
 
-// The payload of `non_default`, which are sorted by index, without doubles; the empty string if there are none. Texts
-// over the limits are sanitized.
+// The payload of `non_default`, in any order; the empty string if there are none. They are brought within the limits as
+// by SanitizeOutcome. Two of one task, or an index out of limits, end the process: whoever takes outcomes from a worker
+// has held them against the tasks of its lease before.
 std::string EncodeOutcomes(absl::Span<const Outcome> non_default);
 
 // The outcomes of a payload, ascending by index; none for the empty string. Hostile bytes give INVALID_ARGUMENT
-// (reason BAD_OUTCOMES_PAYLOAD): indexes are ascending and below kMaxBatchTasks, all limits hold, memory is bounded.
+// (reason BAD_OUTCOMES_PAYLOAD): whatever is returned keeps to all limits, and
+// memory is bounded.
 absl::StatusOr<std::vector<Outcome>> DecodeOutcomes(std::string_view payload);
 
 }  // namespace drover

@@ -18,7 +18,6 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/codec/task.h"
@@ -113,6 +112,12 @@ class DecodedBatch {
     Slice version_id;
     uint32_t bucket = 0;
   };
+  void Clear() {
+    buckets_.clear();
+    rows_.clear();
+    raw_bytes_ = 0;
+    has_version_ids_ = false;
+  }
   std::string_view View(Slice slice) const { return {arena_.get() + slice.offset, slice.length}; }
 
   std::unique_ptr<char[]> arena_;
@@ -141,8 +146,12 @@ class TaskBatchReader {
     void operator()(ZSTD_DCtx_s* context) const;
   };
 
+  // Decompresses into content_ and returns the number of bytes.
+  absl::StatusOr<size_t> Decompress(std::string_view payload);
+  static absl::Status Parse(const char* in, const char* end, DecodedBatch& batch);
+
   std::unique_ptr<ZSTD_DCtx_s, FreeContext> context_;
-  std::vector<char> columns_;
+  std::vector<char> content_;
 };
 
 }  // namespace drover
