@@ -100,6 +100,18 @@ def free_port():
     raise Failure("no free port")
 
 
+@contextlib.contextmanager
+def _uninterrupted():
+    """Ignores Ctrl-C and SIGTERM meanwhile (in the main thread; elsewhere it does nothing)."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
 def _run(command, **kwargs):
     """Runs a command; its output is in the exception when it fails."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, stdin=subprocess.DEVNULL,
@@ -210,9 +222,12 @@ class Service(Process):
                    if sample.partition("{")[0] == name and all(part in sample for part in wanted))
 
 
+DAEMONS = ("postgres", "ceph-mon", "ceph-osd", "radosgw")
+
+
 def sweep(directory):
     """Ends whatever an environment in `directory` left running: processes, PostgreSQL, radosgw."""
-    directory = pathlib.Path(directory)
+    directory = pathlib.Path(directory).resolve()
     for pid_file in directory.glob("pids/*"):
         pid, start_time = pid_file.read_text().split()
         if start_time != "None" and _start_time(pid) == start_time:
@@ -222,6 +237,13 @@ def sweep(directory):
         _run([SUPPORT / "pg.sh", "stop", directory / "pg"])
     if (directory / "rgw/ceph.conf").exists():
         _run([SUPPORT / "rgw.sh", "stop", directory / "rgw"])
+    # A daemon that was interrupted before it wrote down its pid: told by its program and by this directory in its
+    # command line.
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            program, *args = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if os.path.basename(program) in DAEMONS and any(f"{directory}/" in arg for arg in args):
+                _end(int(entry.name), _start_time(entry.name), patience=2)
 
 
 def _end(pid, start_time, patience=10):
@@ -281,13 +303,13 @@ class S3Server:
         self.secret_key = secret_key
         self.region = region
 
-    def client(self, endpoint=None, connections=32):
+    def client(self, endpoint=None, connections=32, retries=3):
         """A boto3 client: an S3 client that we did not write, for putting objects and for checking results."""
         import boto3  # here: a second to import, and not everybody needs it
         import botocore.config
 
         config = botocore.config.Config(s3={"addressing_style": "path"}, max_pool_connections=connections,
-                                        retries={"max_attempts": 3})
+                                        retries={"max_attempts": retries})
         return boto3.client("s3", endpoint_url=endpoint or self.endpoint, region_name=self.region,
                             aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key, config=config)
 
@@ -338,7 +360,8 @@ def _make_directory(name):
 
 
 def _remove(directory):
-    sweep(directory)
+    with _uninterrupted():
+        sweep(directory)
     if os.environ.get("DROVER_TEST_KEEP") == "1":
         print(f"kept: {directory}", file=sys.stderr)
     else:
@@ -481,8 +504,12 @@ class Env:
         self.close()
 
     def close(self):
-        """Ends everything, in no particular order and without patience."""
+        """Ends everything, in no particular order and without patience. Ctrl-C does not interrupt it."""
         atexit.unregister(self.close)
+        with _uninterrupted():
+            self._close()
+
+    def _close(self):
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()

@@ -91,10 +91,10 @@ start() {
   quietly ceph-authtool "$DIR/keyring" --gen-key -n osd.0 --cap mon 'allow profile osd' --cap osd 'allow *'
   quietly monmaptool --create --fsid "$fsid" --addv a "$mon_address" "$DIR/monmap"
   quietly ceph-mon --mkfs -i a --monmap "$DIR/monmap" --keyring "$DIR/keyring"
-  quietly ceph-mon -i a
+  quietly ceph-mon -i a -c "$CEPH_CONF"
   quietly ceph osd new "$osd_uuid"
   quietly ceph-osd -i 0 --mkfs --osd-uuid "$osd_uuid"  # the uuid of `osd new`, or it never comes up
-  quietly ceph-osd -i 0
+  quietly ceph-osd -i 0 -c "$CEPH_CONF"
   gateway_start
   quietly radosgw-admin user create --uid=drover --display-name=Drover \
     --access-key="$access_key" --secret-key="$secret_key"
@@ -109,7 +109,7 @@ answers() {
 }
 
 gateway_start() {
-  quietly radosgw -n client.admin
+  quietly radosgw -n client.admin -c "$CEPH_CONF"
   local tries
   for ((tries = 0; tries < 600; tries++)); do
     ! answers || return 0
