@@ -12,7 +12,7 @@
 //   * Lines end in LF or CRLF; the last may have no end. A line with nothing in it is skipped, but counted. There is
 //     no header line. A UTF-8 byte order mark at the very start is skipped. A manifest without rows is fine.
 //   * Each row has exactly the columns of the format. A column may be quoted: "…", with a quote doubled inside, and
-//     may then hold commas and line ends; line numbers count physical lines, and a row is named by its first. Nothing
+//     may then hold commas and line ends (which stay as they are); line numbers count physical lines, and a row is named by its first. Nothing
 //     may stand between a closing quote and the comma. A quote inside an unquoted column is an ordinary character.
 //     A CR that isn't before LF is one too.
 //   * Bucket: as S3's naming rules have it (3 to 63 of a-z, 0-9, `-`, `.`; a letter or digit at both ends; no two dots
@@ -21,8 +21,8 @@
 //   * VersionId: up to 1,024 bytes of UTF-8 without control characters; `null` names the null version; empty means
 //     none. Either every row has one or none has: the first row decides, a row that differs from it is bad.
 //   * No NUL anywhere, neither written out nor as %00. A row is at most 64 KiB.
-//   * A quote that isn't closed within 64 KiB or before the end makes its line bad; reading goes on at the next
-//     physical line.
+//   * A row that is too long, or with a quote that isn't closed within 64 KiB or before the end, is bad; reading goes
+//     on at the next physical line.
 //   * Ignored columns are free, but for NUL and the row's length.
 #ifndef DROVER_SERVICES_CONTROLLER_MANIFEST_CSV_CSV_MANIFEST_H_
 #define DROVER_SERVICES_CONTROLLER_MANIFEST_CSV_CSV_MANIFEST_H_
@@ -44,7 +44,8 @@ namespace drover {
 inline constexpr size_t kMaxCsvLineBytes = 64 * 1024;            // of a row, its line end not counted
 inline constexpr size_t kMaxCsvColumns = 64;                     // of a format
 inline constexpr size_t kMaxBadLines = 10;                       // that are named
-inline constexpr int64_t kMaxLinesAfterBadLine = 1'000'000;      // physical lines read to name more of them
+inline constexpr int64_t kMaxLinesAfterBadLine = 1'000'000;      // physical lines read to name more of them,
+inline constexpr int64_t kMaxBytesAfterBadLine = 1 << 30;         // and bytes
 inline constexpr size_t kMaxShownBytes = 100;                    // of a manifest's content in a reason, escaped
 
 // What a column holds.
@@ -103,22 +104,67 @@ class CsvManifestParser {
     while (Next(task)) sink(std::as_const(task));
   }
 
-  // The start of the first row that has not been handed out. It stays at the first bad line once there is one.
-  const CsvPosition& position() const { return position_; }
+  // Where the next row begins that has not been handed out; it stays at the first bad line once there is one.
+  const CsvPosition& position() const { return bad_lines_.empty() ? scan_ : first_bad_; }
   // The first bad lines, ascending, at most kMaxBadLines. Not empty: the manifest can't be used.
   const std::vector<BadLine>& bad_lines() const { return bad_lines_; }
   // No more bytes are wanted: all was read, or enough bad lines were, or were looked for long enough.
   bool done() const { return done_; }
 
  private:
+  // Where a row ends, seen from its start.
+  struct Row {
+    enum class End { kFound, kNeedsMore, kTooLong, kOpenQuote };
+    End end = End::kNeedsMore;
+    size_t bytes = 0;    // before its line end
+    size_t next = 0;     // where the next row begins
+    size_t column = 0;   // kOpenQuote: the one with the quote, from 0
+    int64_t lines = 1;   // physical lines it is made of
+    uint8_t classes = 0; // which kinds of special bytes it has
+  };
+
   CsvManifestParser(CsvFormat format, const CsvPosition& from);
   void Begin(std::string_view chunk, bool last);
+  // The next good row; false if more bytes are needed or none come.
   bool Next(Task& task);
+  std::string_view Unread();
+  bool FetchMore();
+  void Advance(size_t bytes);
+  void Skip();
+  void CheckEnough();
+  Row FindRow(std::string_view unread, bool final) const;
+  Row FindQuotedRow(std::string_view unread, bool final) const;
+  void TakeUnusable(const Row& row, std::string_view unread);
+  // What is wrong with a row, or the empty string and its task.
+  std::string Parse(std::string_view row, uint8_t classes, Task& task);
+  std::string SplitQuoted(std::string_view row);
+  std::string DecodeKey(std::string_view text, uint8_t classes, Task& task);
+  std::string CheckVersionId(std::string_view version_id);
+  std::string ColumnName(size_t column) const;
+  void Bad(const CsvPosition& at, std::string reason);
 
   CsvFormat format_;
-  CsvPosition position_;
+  size_t bucket_column_ = 0;
+  size_t key_column_ = 0;
+  size_t version_column_ = 0;  // columns: there is none
+
+  CsvPosition scan_;       // the next unread byte
+  CsvPosition first_bad_;  // the first bad line, once there is one
   std::vector<BadLine> bad_lines_;
   bool done_ = false;
+  bool skipping_ = false;  // in the middle of a line that is known to be bad
+
+  std::string_view in_;        // what is unread of this Feed's chunk
+  bool last_ = false;
+  std::string carry_;          // the start of a row that began in an earlier chunk, and some of this one
+  size_t carry_start_ = 0;     // what is unread of carry_ begins here
+  size_t carry_appended_ = 0;  // bytes at the end of carry_ that are from this Feed's chunk
+
+  // Buffers of the row at hand.
+  std::vector<std::string_view> columns_;
+  std::string unquoted_;
+  std::string key_;
+  std::string good_bucket_;  // the last bucket name that was checked
 };
 
 }  // namespace drover
