@@ -3,8 +3,8 @@
 #include <set>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "common/status/status.h"
+#include "common/strings/strings.h"
 
 namespace drover::lifecycle {
 namespace {
@@ -28,14 +28,14 @@ std::string StatesFor(Cause cause) {
   }
   std::string text;
   for (size_t i = 0; i < names.size(); ++i) {
-    absl::StrAppend(&text, i == 0 ? "" : (i + 1 == names.size() ? " or " : ", "), names[i]);
+    StrAppend(&text, i == 0 ? "" : (i + 1 == names.size() ? " or " : ", "), names[i]);
   }
   return text;
 }
 
 absl::Status Refused(const Snapshot& snapshot, Cause cause) {
   return Error(absl::StatusCode::kFailedPrecondition, "JOB_STATE",
-               absl::StrCat("a job that is ", StateName(snapshot.state), " can't be changed by '", CauseName(cause),
+               StrCat("a job that is ", StateName(snapshot.state), " can't be changed by '", CauseName(cause),
                             "'; that needs ", StatesFor(cause)),
                {{"state", std::string(StateName(snapshot.state))}, {"needs", StatesFor(cause)}});
 }
@@ -144,10 +144,10 @@ std::string CheckConstraintSql() {
   std::string sql = "(previous_state, state) IN (";
   bool first = true;
   for (const auto& [from, to] : pairs) {
-    absl::StrAppend(&sql, first ? "" : ", ", "(", from, ",", to, ")");
+    StrAppend(&sql, first ? "" : ", ", "(", from, ",", to, ")");
     first = false;
   }
-  return absl::StrCat(sql, ")");
+  return StrCat(sql, ")");
 }
 
 absl::StatusOr<std::optional<Change>> Decide(const Snapshot& snapshot, const Request& request) {
@@ -206,9 +206,9 @@ std::optional<Request> AfterRecord(const Snapshot& snapshot, const FailurePolicy
     const bool by_number = policy.failed_tasks.has_value() && snapshot.failed > *policy.failed_tasks;
     if (by_fraction || by_number) {
       std::string reason =
-          by_fraction ? absl::StrCat(snapshot.failed, " of ", executed, " executed tasks failed: more than ",
+          by_fraction ? StrCat(snapshot.failed, " of ", executed, " executed tasks failed: more than ",
                                      policy.failed_fraction * 100, " % of at least ", policy.minimum_executed)
-                      : absl::StrCat(snapshot.failed, " tasks failed: more than ", *policy.failed_tasks);
+                      : StrCat(snapshot.failed, " tasks failed: more than ", *policy.failed_tasks);
       if (!policy.pause) {
         Request request{Cause::kThreshold, reason, "", {{"FAILURE_THRESHOLD", reason, {}}}};
         return request;
