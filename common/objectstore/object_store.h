@@ -22,6 +22,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -34,6 +35,9 @@
 
 namespace drover {
 
+// In a `file` store bucket and key are a path beneath the root: parts of at most 255 bytes, none of them
+// empty, "." or "..", no NUL (so "/a", "a//b" and "a/" can't be held, as they can in S3). Symbolic links are
+// followed as long as they stay beneath the root.
 struct ObjectRef {
   std::string bucket;
   std::string key;
@@ -104,17 +108,31 @@ class ObjectStore {
   virtual const StoreConfig& config() const = 0;
 };
 
-// S3: a PUT's largest size that is tried here. Files: the same.
 inline constexpr int64_t kMaxPutBytes = 64 << 20;
+// Parts of an ObjectWriter's upload: kPartBytes each, twice that after the first kSmallParts; at most
+// kMaxParts, which makes 140 GiB the longest object. A writer keeps one part in memory.
+inline constexpr size_t kPartBytes = 8 << 20;
+inline constexpr int kSmallParts = 2000;
+inline constexpr int kMaxParts = 10000;
+// What an ObjectReader of an S3 store reads ahead at most.
+inline constexpr size_t kReadAheadBytes = 4 << 20;
 
 struct ObjectStoreOptions {
-  // How often a request is tried before it is STORE_UNAVAILABLE, and how long at most.
+  // How often a request is tried whose answer is transient (transient.h) before it is STORE_UNAVAILABLE.
   int max_attempts = 6;
+  // For how long it is tried again, however often, while the store is down or asks to slow down.
   absl::Duration max_retry_time = absl::Seconds(60);
-  // The first wait; doubled each time up to 10 s, with full jitter.
+  // The longest first wait; doubled each time up to kMaxBackoff, with full jitter.
   absl::Duration first_backoff = absl::Milliseconds(200);
   std::string user_agent;  // "": kDefaultUserAgent
+  // Told of each request to an S3 store after its answer: "HEAD", "GET", "PUT", "POST" or "DELETE", its
+  // status (0: no answer), how long it took, and whether it was a repetition. Called on the calling thread;
+  // may be empty.
+  std::function<void(std::string_view method, int status, absl::Duration took, bool retry)> on_request;
 };
+inline constexpr absl::Duration kMaxBackoff = absl::Seconds(10);
+// A longer Retry-After is cut to this.
+inline constexpr absl::Duration kMaxRetryAfter = absl::Seconds(60);
 
 // A store of either kind; an S3 one runs a thread of its own. `clock` and `random` must outlive it.
 absl::StatusOr<std::unique_ptr<ObjectStore>> OpenObjectStore(const StoreConfig& config,
