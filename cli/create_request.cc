@@ -1,0 +1,223 @@
+#include "cli/create_request.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "common/status/status.h"
+#include "common/strings/strings.h"
+
+namespace drover::cli {
+namespace {
+
+absl::Status Usage(std::string_view message) { return absl::InvalidArgumentError(ToAbsl(message)); }
+
+bool SameWord(std::string_view a, std::string_view b) { return absl::EqualsIgnoreCase(ToAbsl(a), ToAbsl(b)); }
+
+absl::StatusOr<v1::Tag> ParseTag(std::string_view text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string_view::npos || equals == 0) return Usage(StrCat("--tag is KEY=VALUE, not \"", text, "\""));
+  v1::Tag tag;
+  tag.set_key(std::string(text.substr(0, equals)));
+  tag.set_value(std::string(text.substr(equals + 1)));
+  return tag;
+}
+
+// Refuses flags that belong to an operation other than the one chosen: they would be ignored.
+absl::Status CheckForeignFlags(const CreateFlags& flags, std::string_view operation) {
+  const auto foreign = [&](bool given, std::string_view flag, std::string_view owner) {
+    return given && operation != owner
+               ? Usage(StrCat(flag, " belongs to --operation ", owner, ", not to ", operation))
+               : absl::OkStatus();
+  };
+  DROVER_RETURN_IF_ERROR(foreign(!flags.tags.empty(), "--tag", "put-tags"));
+  DROVER_RETURN_IF_ERROR(foreign(flags.target_bucket.has_value(), "--target-bucket", "copy"));
+  DROVER_RETURN_IF_ERROR(foreign(flags.target_prefix.has_value(), "--target-prefix", "copy"));
+  DROVER_RETURN_IF_ERROR(foreign(flags.target_store.has_value(), "--target-store", "copy"));
+  DROVER_RETURN_IF_ERROR(foreign(flags.noop_duration.has_value(), "--noop-duration", "noop"));
+  return foreign(flags.noop_failure_fraction.has_value(), "--noop-failure-fraction", "noop");
+}
+
+// The name of the operation that the job has already, from --from.
+std::string_view OperationName(const v1::Operation& operation) {
+  switch (operation.kind_case()) {
+    case v1::Operation::kNoOp: return "noop";
+    case v1::Operation::kPutObjectTagging: return "put-tags";
+    case v1::Operation::kCopyObject: return "copy";
+    case v1::Operation::KIND_NOT_SET: return "";
+    default: return "that of the file";
+  }
+}
+
+absl::Status SetOperation(const CreateFlags& flags, v1::Operation& operation) {
+  const std::string name = flags.operation.empty() ? std::string(OperationName(operation)) : flags.operation;
+  if (name.empty()) return Usage("--operation is missing: noop, put-tags or copy");
+  DROVER_RETURN_IF_ERROR(CheckForeignFlags(flags, name));
+  if (flags.store.has_value()) operation.set_store(*flags.store);
+  if (name == "noop") {
+    v1::NoOp& noop = *operation.mutable_no_op();
+    if (flags.noop_duration.has_value()) {
+      absl::Duration duration;
+      if (!absl::ParseDuration(*flags.noop_duration, &duration) || duration == absl::InfiniteDuration() ||
+          duration < absl::ZeroDuration()) {
+        return Usage("--noop-duration is a duration like 20ms or 1s");
+      }
+      noop.mutable_duration()->set_seconds(absl::ToInt64Seconds(duration));
+      noop.mutable_duration()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration % absl::Seconds(1))));
+    }
+    if (flags.noop_failure_fraction.has_value()) noop.set_failure_fraction(*flags.noop_failure_fraction);
+  } else if (name == "put-tags") {
+    v1::PutObjectTagging& tagging = *operation.mutable_put_object_tagging();
+    if (!flags.tags.empty()) tagging.clear_tags();
+    for (const std::string& text : flags.tags) {
+      DROVER_ASSIGN_OR_RETURN(*tagging.add_tags(), ParseTag(text));
+    }
+  } else if (name == "copy") {
+    v1::CopyObject& copy = *operation.mutable_copy_object();
+    if (flags.target_bucket.has_value()) copy.set_target_bucket(*flags.target_bucket);
+    if (flags.target_prefix.has_value()) copy.set_target_key_prefix(*flags.target_prefix);
+    if (flags.target_store.has_value()) copy.set_target_store(*flags.target_store);
+  } else if (!flags.operation.empty()) {
+    return Usage(StrCat("unknown operation \"", flags.operation, "\": it is noop, put-tags or copy"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetManifest(const CreateFlags& flags, v1::Manifest& manifest) {
+  const bool parts = flags.manifest_store || flags.manifest_bucket || flags.manifest_key;
+  const bool any = parts || flags.manifest || flags.manifest_version || flags.manifest_etag || flags.fields;
+  if (!any) {
+    return manifest.kind_case() == v1::Manifest::KIND_NOT_SET ? Usage("--manifest STORE/BUCKET/KEY is missing")
+                                                              : absl::OkStatus();
+  }
+  if (flags.manifest && parts) {
+    return Usage("give either --manifest, or --manifest-store, --manifest-bucket and --manifest-key");
+  }
+  v1::CsvManifest& csv = *manifest.mutable_csv();
+  v1::ObjectLocation& location = *csv.mutable_location();
+  if (flags.manifest) {
+    const std::string_view text = *flags.manifest;
+    const size_t first = text.find('/');
+    const size_t second = first == std::string_view::npos ? first : text.find('/', first + 1);
+    if (second == std::string_view::npos || first == 0 || second == first + 1 || second + 1 == text.size()) {
+      return Usage("--manifest is STORE/BUCKET/KEY");
+    }
+    location.set_store(std::string(text.substr(0, first)));
+    location.set_bucket(std::string(text.substr(first + 1, second - first - 1)));
+    location.set_key(std::string(text.substr(second + 1)));
+  }
+  if (flags.manifest_store) location.set_store(*flags.manifest_store);
+  if (flags.manifest_bucket) location.set_bucket(*flags.manifest_bucket);
+  if (flags.manifest_key) location.set_key(*flags.manifest_key);
+  if (flags.manifest_version) location.set_version_id(*flags.manifest_version);
+  if (location.store().empty() || location.bucket().empty() || location.key().empty()) {
+    return Usage("the manifest needs store, bucket and key: --manifest STORE/BUCKET/KEY");
+  }
+  if (flags.manifest_etag) csv.set_etag(*flags.manifest_etag);
+  return flags.fields ? ParseFields(*flags.fields, csv) : absl::OkStatus();
+}
+
+absl::Status SetReport(const CreateFlags& flags, v1::Job& job) {
+  const bool parts = flags.report_store || flags.report_bucket || flags.report_prefix;
+  if (!parts && !flags.report && !flags.report_scope) return absl::OkStatus();
+  if (flags.report && parts) {
+    return Usage("give either --report, or --report-store, --report-bucket and --report-prefix");
+  }
+  v1::ReportRequest& report = *job.mutable_report();
+  if (flags.report) {
+    const std::string_view text = *flags.report;
+    const size_t first = text.find('/');
+    if (first == std::string_view::npos || first == 0 || first + 1 == text.size()) {
+      return Usage("--report is STORE/BUCKET or STORE/BUCKET/PREFIX");
+    }
+    const size_t second = text.find('/', first + 1);
+    report.set_store(std::string(text.substr(0, first)));
+    report.set_bucket(std::string(text.substr(first + 1, second == std::string_view::npos ? second : second - first - 1)));
+    if (second != std::string_view::npos) report.set_prefix(std::string(text.substr(second + 1)));
+  }
+  if (flags.report_store) report.set_store(*flags.report_store);
+  if (flags.report_bucket) report.set_bucket(*flags.report_bucket);
+  if (flags.report_prefix) report.set_prefix(*flags.report_prefix);
+  if (report.store().empty() || report.bucket().empty()) {
+    return Usage("the report needs store and bucket: --report STORE/BUCKET[/PREFIX]");
+  }
+  if (flags.report_scope) {
+    if (*flags.report_scope == "all") {
+      report.set_scope(v1::ReportRequest::ALL_TASKS);
+    } else if (*flags.report_scope == "failed") {
+      report.set_scope(v1::ReportRequest::FAILED_TASKS_ONLY);
+    } else {
+      return Usage("--report-scope is all or failed");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetFailurePolicy(const CreateFlags& flags, v1::Job& job) {
+  const bool threshold = flags.failure_fraction || flags.failure_minimum || flags.failure_tasks || flags.failure_action;
+  if (flags.no_failure_threshold) {
+    if (threshold) return Usage("--no-failure-threshold goes with no other --failure-… flag");
+    job.mutable_failure_policy()->Clear();
+    job.mutable_failure_policy()->set_disabled(true);
+    return absl::OkStatus();
+  }
+  if (!threshold) return absl::OkStatus();
+  v1::FailurePolicy& policy = *job.mutable_failure_policy();
+  if (flags.failure_fraction) policy.set_failed_fraction(*flags.failure_fraction);
+  if (flags.failure_minimum) policy.set_minimum_executed(*flags.failure_minimum);
+  if (flags.failure_tasks) policy.set_failed_tasks(*flags.failure_tasks);
+  if (flags.failure_action) {
+    if (*flags.failure_action == "fail") {
+      policy.set_action(v1::FailurePolicy::FAIL);
+    } else if (*flags.failure_action == "pause") {
+      policy.set_action(v1::FailurePolicy::PAUSE);
+    } else {
+      return Usage("--failure-action is fail or pause");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ParseFields(std::string_view text, v1::CsvManifest& manifest) {
+  constexpr std::pair<std::string_view, v1::ManifestField> kFields[] = {
+      {"Bucket", v1::MANIFEST_FIELD_BUCKET},
+      {"Key", v1::MANIFEST_FIELD_KEY},
+      {"VersionId", v1::MANIFEST_FIELD_VERSION_ID},
+      {"Ignore", v1::MANIFEST_FIELD_IGNORE},
+  };
+  manifest.clear_fields();
+  for (const std::string_view part : Split(text, ',')) {
+    bool found = false;
+    for (const auto& [name, field] : kFields) {
+      if (!SameWord(StripWhitespace(part), name)) continue;
+      manifest.add_fields(field);
+      found = true;
+    }
+    if (!found) return Usage(StrCat("--fields names columns Bucket, Key, VersionId or Ignore, not \"", part, "\""));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::CreateJobRequest> BuildCreateRequest(const CreateFlags& flags) {
+  v1::CreateJobRequest request;
+  v1::Job& job = *request.mutable_job();
+  if (!flags.from.empty()) {
+    const auto status = google::protobuf::util::JsonStringToMessage(flags.from_text, &job);
+    if (!status.ok()) return Usage(StrCat(flags.from, ": ", std::string(status.message())));
+  }
+  DROVER_RETURN_IF_ERROR(SetOperation(flags, *job.mutable_operation()));
+  DROVER_RETURN_IF_ERROR(SetManifest(flags, *job.mutable_manifest()));
+  DROVER_RETURN_IF_ERROR(SetReport(flags, job));
+  DROVER_RETURN_IF_ERROR(SetFailurePolicy(flags, job));
+  if (flags.priority) job.set_priority(*flags.priority);
+  if (flags.description) job.set_description(*flags.description);
+  if (flags.confirmation_required) job.set_confirmation_required(true);
+  request.set_request_id(flags.request_id);
+  request.set_validate_only(flags.validate_only);
+  return request;
+}
+
+}  // namespace drover::cli

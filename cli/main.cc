@@ -1,0 +1,7 @@
+#include <cstdio>
+
+#include "cli/commands.h"
+
+int main(int argc, char** argv) {
+  return static_cast<int>(drover::cli::Run(argc, argv, DROVER_VERSION));
+}
