@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 
 import drover_env
 from drover_env import BIN, TOP
@@ -124,7 +125,7 @@ def instructions(env):
     """What to type now; each line was tried."""
     address = env.controllers[0].address
     (env.files / "manifests").mkdir(exist_ok=True)
-    (env.files / "manifests/three.csv").write_text("photos,one\nphotos,two\nphotos,three\n")
+    (env.files / "manifests/three.csv").write_text("".join(f"photos,{number}\n" for number in range(3)))
     request = {"request_id": "try-1", "job": {
         "operation": {"no_op": {}},
         "manifest": {"csv": {"location": {"store": "files", "bucket": "manifests", "key": "three.csv"}}},
@@ -133,7 +134,7 @@ def instructions(env):
     return f"""
    The CLI, e.g.:
      export DROVER_SERVER={address}
-     {program} {' '.join(create_arguments(env, 'no-op', 'files', 'three.csv', None, ['--priority', '10']))}
+     {program} {' '.join(create_arguments('noop', 'files', 'three.csv', None, ['--priority', '10']))}
      {program} job list
      {program} worker list
 
@@ -159,13 +160,13 @@ def down():
 # -------------------------------------------------------------------------------------------------------------- demo
 
 
-def create_arguments(env, operation, store, manifest_key, etag, more):
+def create_arguments(operation, store, manifest_key, etag, more):
     """`drover job create` for a manifest in the bucket `manifests` (files) or `photos` (s3)."""
     bucket = "manifests" if store == "files" else "photos"
-    arguments = ["job", "create", "--operation", operation, "--manifest", f"{store}:{bucket}/{manifest_key}"]
+    arguments = ["job", "create", "--operation", operation, "--manifest", f"{store}/{bucket}/{manifest_key}"]
     if etag:
         arguments += ["--manifest-etag", etag]
-    return arguments + ["--report", "files:reports", *more]
+    return arguments + ["--report", "files/reports", *more]
 
 
 def demo_keys():
@@ -224,12 +225,12 @@ def demo():
         env.put_manifest(data, store="files", bucket="manifests", key="tag.csv")
         tags = [part for key, value in DEMO_TAGS.items() for part in ("--tag", f"{key}={value}")]
         job = run_job(env, f"a job that tags {len(lines)} objects, of which {len(missing)} don't exist",
-                      create_arguments(env, "put-tags", "files", "tag.csv", None, ["--store", "s3", *tags]))
+                      create_arguments("put-tags", "files", "tag.csv", None, ["--store", "s3", *tags]))
         show_report(env, job, entries)
 
         etag = env.put_manifest(data, store="s3", bucket="photos", key="copy.csv")["csv"]["etag"]
         job = run_job(env, "a job that copies them into the bucket archive, its manifest in the S3 server",
-                      create_arguments(env, "copy", "s3", "copy.csv", etag,
+                      create_arguments("copy", "s3", "copy.csv", etag,
                                        ["--store", "s3", "--target-bucket", "archive", "--target-prefix",
                                         DEMO_PREFIX]))
         show_report(env, job, entries)
@@ -249,7 +250,7 @@ def manifest_lines(keys, missing):
     mixed = list(keys)
     for number, key in enumerate(missing):
         mixed.insert(number * (step + 1), key)
-    return [f"photos,{drover_env.urllib.parse.quote(key)}" for key in mixed]
+    return [f"photos,{urllib.parse.quote(key)}" for key in mixed]
 
 
 def check_objects(env, keys):
