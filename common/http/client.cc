@@ -1,13 +1,13 @@
-// One Impl per client, shared by the coroutines of its requests. Everything runs on one thread, so that there are no
-// locks; where a coroutine may be overtaken while it waits, it says so.
+// One Impl per client, shared by the coroutines of its requests. Everything runs on one thread, so that there
+// are no locks; where a coroutine may be overtaken while it waits, it says so.
 //
-// A request's way: Send() makes a Flight (its deadlines, and how to interrupt it) → takes a kept connection, or
-// Acquire()s one (queue → look up the name → connect → TLS) → Exchange()s request for answer → Release()s the connection
-// to the next waiter, the pool, or oblivion.
+// A request's way: Send() makes a Flight (its deadlines, and how to interrupt it) → takes a kept connection,
+// or Acquire()s one (queue → look up the name → connect → TLS) → Exchange()s request for answer → Release()s
+// the connection to the next waiter, the pool, or oblivion.
 //
-// Interrupting: timeouts, cancellation and shutdown all close the flight's socket (or wake it from a queue), whatever it
-// waits for; the coroutine then finds the reason in its Flight. So no operation has a timer of its own: one sweep
-// looks at all flights every kHttpSweepInterval, which costs nothing per request.
+// Interrupting: timeouts, cancellation and shutdown all close the flight's socket (or wake it from a queue),
+// whatever it waits for; the coroutine then finds the reason in its Flight. So no operation has a timer of
+// its own: one sweep looks at all flights every kHttpSweepInterval, which costs nothing per request.
 #include "common/http/client.h"
 
 #include <openssl/err.h>
@@ -119,7 +119,8 @@ struct Host {
   std::string Name() const { return StrCat(tls ? "https://" : "http://", HostHeader(tls, name, port)); }
 };
 
-// A connection, or the right to open one: each counts against the limit from before it connects until it is gone.
+// A connection, or the right to open one: each counts against the limit from before it connects until it is
+// gone.
 struct Connection {
   explicit Connection(asio::io_context& io) : socket(io) {}
 
@@ -222,8 +223,8 @@ bool SameName(std::string_view a, std::string_view b) {
          });
 }
 
-// What is wrong with a request; "" if nothing is. Guards the wire: nothing that a caller passes on from a user (a key, a
-// tag) may end a line early and become a header or a request of its own.
+// What is wrong with a request; "" if nothing is. Guards the wire: nothing that a caller passes on from a
+// user (a key, a tag) may end a line early and become a header or a request of its own.
 std::string_view Invalid(const HttpRequest& request) {
   if (request.host.empty() || HasLineBreak(request.host)) return "no host, or a line break in it";
   if (request.port == 0) return "no port";
@@ -619,8 +620,8 @@ asio::awaitable<void> ClientImpl::LookUp(std::shared_ptr<ClientImpl> self, std::
     host->addresses.clear();
     for (const auto& result : results) host->addresses.push_back(result.endpoint());
   }
-  // After a failure the old addresses, if any, are good for another while: a name server that is down must not stop
-  // what works.
+  // After a failure the old addresses, if any, are good for another while: a name server that is down must
+  // not stop what works.
   if (!host->addresses.empty()) host->resolved_at = self->clock_.Elapsed();
   host->resolving = false;
   for (Event* waiter : host->resolve_waiters) waiter->Set();
@@ -694,7 +695,8 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
   Compose(request, joined, connection.out);
   flight.Step(IdleDeadline());
   const std::string_view apart = joined || body_held ? std::string_view() : request.body;
-  // A server may answer and close before it has read all: so an error of writing is judged only after reading.
+  // A server may answer and close before it has read all: so an error of writing is judged only after
+  // reading.
   error_code write_error;
   if (connection.tls.has_value() || !apart.empty()) {
     write_error = co_await Write(flight, connection, connection.out, apart);
@@ -798,8 +800,8 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
                                StrCat("the answer (status ", connection.parser.response().status,
                                       ") is longer than ", request.max_response_body, " bytes"))};
       case Result::kDone: {
-        // With a body held back or half written the server may wait for the rest; bytes behind an answer belong to
-        // nothing that was asked.
+        // With a body held back or half written the server may wait for the rest; bytes behind an answer
+        // belong to nothing that was asked.
         const bool clean = !ec && !write_error && !body_held && connection.begin == connection.end;
         co_return Outcome{absl::OkStatus(), clean && connection.parser.keep_alive()};
       }

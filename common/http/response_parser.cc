@@ -14,8 +14,8 @@ namespace http = boost::beast::http;
 using boost::beast::string_view;
 using boost::system::error_code;
 
-// Beast calls back for each thing that it finds; basic_parser is used rather than response_parser to put the fields
-// where they are wanted at once.
+// Beast calls back for each thing that it finds; basic_parser is used rather than response_parser to put the
+// fields where they are wanted at once.
 class HttpResponseParser::Parser {
  public:
   explicit Parser(HttpResponseParser& owner) : owner_(owner) {}

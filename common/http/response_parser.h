@@ -1,4 +1,5 @@
-// Turns the bytes of a connection into an HTTP/1.1 answer: Beast's parser, kept out of everybody else's headers.
+// Turns the bytes of a connection into an HTTP/1.1 answer: Beast's parser, kept out of everybody else's
+// headers.
 #ifndef DROVER_COMMON_HTTP_RESPONSE_PARSER_H_
 #define DROVER_COMMON_HTTP_RESPONSE_PARSER_H_
 
@@ -12,8 +13,8 @@
 
 namespace drover {
 
-// One per connection, used again for each answer. Never sees the same byte twice: what Put() did not consume must be
-// put again, with more behind it and contiguous.
+// One per connection, used again for each answer. Never sees the same byte twice: what Put() did not consume
+// must be put again, with more behind it and contiguous.
 class HttpResponseParser {
  public:
   enum class Result {
@@ -34,7 +35,8 @@ class HttpResponseParser {
 
   // Parses; `*consumed` bytes were taken from the front of `data`.
   Result Put(std::string_view data, size_t* consumed);
-  // The connection was closed by the server: the end of an answer without a length, or kMore if it is cut short.
+  // The connection was closed by the server: the end of an answer without a length, or kMore if it is cut
+  // short.
   Result PutEof();
 
   // What the last Put() found of a streamed body: views into its `data`.

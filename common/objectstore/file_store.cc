@@ -1,9 +1,9 @@
-// Files under a root that nothing leaves: every path goes through openat2() with RESOLVE_BENEATH, so that neither ".." nor
-// a symbolic link, nor a directory swapped for one in the middle of a call, leads out of it. Names are checked before, but
-// only for clear messages.
+// Files under a root that nothing leaves: every path goes through openat2() with RESOLVE_BENEATH, so that
+// neither ".." nor a symbolic link, nor a directory swapped for one in the middle of a call, leads out of it.
+// Names are checked before, but only for clear messages.
 //
-// A file appears as a whole: it is written under a temporary name beside its own, synced, renamed, and the directory
-// synced. The temporary name is the upload id.
+// A file appears as a whole: it is written under a temporary name beside its own, synced, renamed, and the
+// directory synced. The temporary name is the upload id.
 #include "common/objectstore/file_store.h"
 
 #include <fcntl.h>
@@ -370,7 +370,8 @@ class FileStore final : public ObjectStore {
                 StrCat("its root ", config_.root, " can't be opened: ", std::strerror(errno)));
   }
 
-  // Opens a directory beneath the root, for making files in it; makes it and those above it if they are missing.
+  // Opens a directory beneath the root, for making files in it; makes it and those above it if they are
+  // missing.
   static Opened OpenDirectory(int root, const std::string& path, bool create) {
     Opened opened = OpenBeneath(root, path, O_RDONLY | O_DIRECTORY);
     if (opened.error != ENOENT || !create) return opened;

@@ -5,8 +5,8 @@
 //   key               = hmac(hmac(hmac(hmac("AWS4" + secret, day), region), "s3"), "aws4_request")
 //   signature         = hex(hmac(key, string to sign))
 //
-// HMAC with a fixed key begins with the same two blocks each time. Their hash states are kept for the day's key and
-// copied, which with fetching SHA-256 only once is most of the difference between 2 and 0.7 µs.
+// HMAC with a fixed key begins with the same two blocks each time. Their hash states are kept for the day's
+// key and copied, which with fetching SHA-256 only once is most of the difference between 2 and 0.7 µs.
 #include "common/objectstore/sigv4.h"
 
 #include <openssl/crypto.h>

@@ -1,5 +1,5 @@
-// Reads stores.yaml in one walk that gathers everything that is wrong, so that an operator need not fix it in as many
-// starts as there are mistakes. yaml-cpp throws; it is caught in Parse().
+// Reads stores.yaml in one walk that gathers everything that is wrong, so that an operator need not fix it in
+// as many starts as there are mistakes. yaml-cpp throws; it is caught in Parse().
 #include "common/objectstore/stores.h"
 
 #include <yaml-cpp/yaml.h>
@@ -136,7 +136,8 @@ class Fields {
     }
   }
 
-  // Complains about fields that were not taken. `why`, if any, is told of those that another kind of store has.
+  // Complains about fields that were not taken. `why`, if any, is told of those that another kind of store
+  // has.
   void Finish(const std::set<std::string>& of_other_kind, std::string_view why) {
     for (const auto& [name, field] : fields_) {
       if (field.taken) continue;
