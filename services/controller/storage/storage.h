@@ -383,7 +383,11 @@ class Storage {
   // Janitor: deletes the sessions that have expired by the database's clock, each transaction alone; returns them.
   virtual absl::StatusOr<std::vector<SessionId>> EndExpiredSessions() = 0;
   // Janitor: leases whose session is gone, or whose number is behind their session's; at most `limit`.
-  virtual absl::StatusOr<std::vector<OwnedLease>> ListStrandedLeases(int limit) = 0;
+  struct StrandedLease {
+    OwnedLease owned;
+    bool session_gone = false;
+  };
+  virtual absl::StatusOr<std::vector<StrandedLease>> ListStrandedLeases(int limit) = 0;
   // Sessions by id, after `after`.
   virtual absl::StatusOr<std::vector<SessionInfo>> ListSessions(const SessionId& after, int limit) = 0;
 

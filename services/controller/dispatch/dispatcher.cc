@@ -1,0 +1,304 @@
+#include "services/controller/dispatch/dispatcher.h"
+
+#include <algorithm>
+#include <map>
+
+#include "common/failpoint/failpoint.h"
+#include "common/log/log.h"
+#include "common/status/status.h"
+
+namespace drover {
+
+Dispatcher::Dispatcher(DispatcherOptions options, Storage& storage, Fleet& fleet, JobCache& jobs, Clock& clock,
+                       Random& random, DispatcherMetrics metrics, std::function<void(const JobId&)> job_changed)
+    : options_(std::move(options)), storage_(storage), fleet_(fleet), jobs_(jobs), clock_(clock), random_(random),
+      metrics_(metrics), job_changed_(std::move(job_changed)) {}
+
+Dispatcher::~Dispatcher() { Shutdown(); }
+
+void Dispatcher::Start() {
+  threads_.emplace_back([this] { Loop(options_.look_interval, [this] { return LookStep(); }, true); });
+  threads_.emplace_back([this] { Loop(options_.renew_interval, [this] { RenewStep(); return false; }, false); });
+  threads_.emplace_back([this] { Loop(options_.reconcile_interval, [this] { ReconcileStep(); return false; }, false); });
+  for (int i = 0; i < options_.attach_threads; ++i) {
+    threads_.emplace_back([this] { Loop(absl::Seconds(1), [this] { return AttachStep(); }, true); });
+  }
+}
+
+// Calls `step` again at once while it says that there is more to do, else after `interval` or, with `wakes`, a Wake().
+void Dispatcher::Loop(absl::Duration interval, const std::function<bool()>& step, bool wakes) {
+  int64_t seen = 0;
+  while (true) {
+    {
+      MutexLock lock(&mu_);
+      if (stopping_) return;
+      seen = wakes_;
+    }
+    if (step()) continue;
+    const absl::Duration due = clock_.Elapsed() + interval;
+    MutexLock lock(&mu_);
+    while (!stopping_ && !(wakes && wakes_ != seen)) {
+      const absl::Duration left = due - clock_.Elapsed();
+      if (left <= absl::ZeroDuration() || changed_.WaitWithTimeout(&mu_, left)) break;
+    }
+  }
+}
+
+void Dispatcher::Drain(absl::Duration bound) {
+  {
+    MutexLock lock(&mu_);
+    draining_ = true;
+  }
+  fleet_.DrainAll(absl::Seconds(1));
+  const absl::Duration end = clock_.Elapsed() + bound;
+  MutexLock lock(&mu_);
+  while (clock_.Elapsed() < end) {
+    mu_.Unlock();
+    const int64_t streams = fleet_.counts().streams;
+    mu_.Lock();
+    if (streams == 0) return;
+    changed_.WaitWithTimeout(&mu_, absl::Milliseconds(20));
+  }
+}
+
+void Dispatcher::Shutdown() {
+  {
+    MutexLock lock(&mu_);
+    stopping_ = true;
+    changed_.NotifyAll();
+  }
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+void Dispatcher::Wake() {
+  MutexLock lock(&mu_);
+  ++wakes_;
+  changed_.NotifyAll();
+}
+
+// --------------------------------------------------------------------------------------------------------- attaching
+
+void Dispatcher::OnHello(StreamId stream, v1::Hello hello) {
+  {
+    MutexLock lock(&mu_);
+    if (!draining_ && hellos_.size() < options_.max_waiting_hellos) {
+      hellos_.emplace_back(stream, std::move(hello));
+      ++wakes_;
+      changed_.NotifyAll();
+      return;
+    }
+  }
+  fleet_.Close(stream, Error(absl::StatusCode::kUnavailable, "CONTROLLER_BUSY",
+                             "this controller is going away or has too many workers attaching: try another one"));
+}
+
+bool Dispatcher::AttachStep() {
+  std::pair<StreamId, v1::Hello> next;
+  {
+    MutexLock lock(&mu_);
+    if (hellos_.empty()) return false;
+    next = std::move(hellos_.front());
+    hellos_.pop_front();
+  }
+  const auto& [stream, hello] = next;
+  if (const absl::Status hit = failpoint::HitStatus("attach.hello"); !hit.ok()) {
+    fleet_.Close(stream, hit);
+    return true;
+  }
+  auto attached = Attach(hello, options_.session, options_.limits, options_.controller, storage_, clock_, random_);
+  if (!attached.ok()) {
+    LogWarning("worker.refused", {{"worker", hello.name()}, {"session", hello.session_id()},
+                                  {"attachment", hello.attachment()}, {"error", attached.status()}});
+    fleet_.Close(stream, attached.status());
+    return true;
+  }
+  metrics_.attaches.Add();
+  LogInfo("worker.attached", {{"worker", hello.name()}, {"session", attached->session},
+                              {"attachment", attached->attachment}, {"leases", attached->leases.size()},
+                              {"lost", attached->welcome.welcome().lost_leases_size()}});
+  fleet_.Attached(stream, *std::move(attached));
+  Wake();  // what it holds may be revoked, and its jobs' contexts are due
+  return true;
+}
+
+void Dispatcher::OnClosed(StreamId stream) {
+  const Fleet::Unsent unsent = fleet_.Closed(stream);
+  if (unsent.session.empty()) return;
+  LogInfo("worker.detached", {{"session", unsent.session}, {"attachment", unsent.attachment},
+                              {"unsent", unsent.leases.size()}, {"goodbye", unsent.goodbye}});
+  MutexLock lock(&mu_);
+  for (const auto& [job_id, lease] : unsent.leases) to_return_.push_back({unsent.session, unsent.attachment, job_id, lease});
+  if (unsent.goodbye) goodbyes_.push_back(unsent.session);
+  ++wakes_;
+  changed_.NotifyAll();
+}
+
+// ---------------------------------------------------------------------------------------------------------- claiming
+
+bool Dispatcher::LookStep() {
+  std::vector<Fleet::Withdrawn> withdrawn;
+  std::vector<SessionId> goodbyes;
+  bool draining = false;
+  {
+    MutexLock lock(&mu_);
+    withdrawn.swap(to_return_);
+    goodbyes.swap(goodbyes_);
+    draining = draining_;
+  }
+  ReturnWithdrawn(withdrawn);
+  for (const SessionId& session : goodbyes) {
+    if (const absl::Status ended = storage_.EndSession(session); !ended.ok()) {
+      LogWarning("session.end_failed", {{"session", session}, {"error", ended}});  // the janitor ends it later
+    }
+  }
+  ReviewJobs();
+  if (draining || !fleet_.AnyCredit()) return false;
+
+  auto views = storage_.ListClaimable(options_.max_jobs_per_look);
+  if (!views.ok()) {
+    LogWarning("look.failed", {{"error", views.status()}});
+    return false;
+  }
+  // Strictly by priority; equals begin with another one at each look, and share the credit.
+  bool claimed = false;
+  for (size_t first = 0; first < views->size();) {
+    size_t end = first;
+    while (end < views->size() && (*views)[end].priority == (*views)[first].priority) ++end;
+    const size_t equals = end - first;
+    const size_t offset = rotation_++ % equals;
+    for (size_t i = 0; i < equals; ++i) {
+      claimed |= ClaimFor((*views)[first + (offset + i) % equals], static_cast<int64_t>(equals - i));
+    }
+    first = end;
+    if (!fleet_.AnyCredit()) break;
+  }
+  return claimed;
+}
+
+bool Dispatcher::ClaimFor(const JobView& view, int64_t share) {
+  auto info = jobs_.Get(view.job_id);
+  if (!info.ok()) {
+    LogWarning("job.unreadable", {{"job", view.job_id}, {"error", info.status()}});
+    return false;
+  }
+  std::vector<Fleet::Slot> slots = fleet_.Slots(**info, view.priority);
+  if (slots.empty()) return false;
+  std::vector<ClaimSlot> claim_slots;
+  for (Fleet::Slot& slot : slots) {
+    slot.claim.credit = std::max<int64_t>(1, slot.claim.credit / share);
+    claim_slots.push_back(slot.claim);
+  }
+
+  const absl::Duration start = clock_.Elapsed();
+  fleet_.BeginClaim(slots);
+  auto result = storage_.Claim(view.job_id, claim_slots, options_.max_batches_per_claim,
+                               [this] { return NewLeaseId(random_); });
+  if (result.ok() && !result->leases.empty()) {
+    if (const absl::Status hit = failpoint::HitStatus("claim.after_commit"); !hit.ok()) result = hit;
+  }
+  if (!result.ok()) {
+    // If it committed all the same, reconciling finds the leases under our streams.
+    fleet_.EndClaim(slots);
+    if (!absl::IsFailedPrecondition(result.status())) {
+      LogWarning("claim.failed", {{"job", view.job_id}, {"error", result.status()}});
+    }
+    return false;
+  }
+  if (result->leases.empty()) {
+    fleet_.EndClaim(slots);
+    return false;
+  }
+  metrics_.claim_seconds.Observe(absl::ToDoubleSeconds(clock_.Elapsed() - start));
+  metrics_.batches_claimed.Add(static_cast<double>(result->leases.size()));
+
+  std::vector<BatchNo> numbers;
+  for (const ClaimedLease& lease : result->leases) numbers.push_back(lease.batch_no);
+  auto payloads = storage_.ReadBatches(view.job_id, numbers);
+  if (!payloads.ok()) LogWarning("claim.unreadable", {{"job", view.job_id}, {"error", payloads.status()}});
+  const v1::JobContext context = MakeContext(**info, view.priority, view.version, view.executed);
+  std::vector<Fleet::Withdrawn> withdrawn;
+  for (size_t i = 0; i < result->leases.size(); ++i) {
+    const ClaimedLease& lease = result->leases[i];
+    const Fleet::Slot& slot = slots[lease.slot];
+    if (!payloads.ok() || !fleet_.AddGrant(slot, view.job_id, lease, std::move((*payloads)[i].payload), context)) {
+      withdrawn.push_back({slot.claim.session, slot.claim.attachment, view.job_id, {lease.batch_no, lease.lease_id}});
+    }
+  }
+  fleet_.EndClaim(slots);
+  ReturnWithdrawn(withdrawn);
+  if (view.state != lifecycle::State::kActive) job_changed_(view.job_id);
+  return true;
+}
+
+void Dispatcher::ReviewJobs() {
+  const std::vector<JobId> jobs = fleet_.JobsWithLeases();
+  if (jobs.empty()) return;
+  const auto views = storage_.ViewJobs(jobs);
+  if (!views.ok()) {
+    LogWarning("look.failed", {{"error", views.status()}});
+    return;
+  }
+  ReturnWithdrawn(fleet_.ApplyViews(*views, options_.interrupt_grace,
+                                    [this](const JobView& view) -> std::optional<v1::JobContext> {
+                                      // From the cache alone, as the fleet's lock is held: a claim has filled it, or the
+                                      // read below, for leases that a worker brought along.
+                                      const auto info = jobs_.Peek(view.job_id);
+                                      if (!info) return std::nullopt;
+                                      return MakeContext(*info, view.priority, view.version, view.executed);
+                                    }));
+  for (const JobId& job : jobs) {
+    if (!jobs_.Peek(job)) jobs_.Get(job).IgnoreError();
+  }
+}
+
+// --------------------------------------------------------------------------------------------------------- returning
+
+void Dispatcher::ReturnWithdrawn(const std::vector<Fleet::Withdrawn>& withdrawn) {
+  std::map<JobId, std::vector<Fleet::Withdrawn>> by_job;
+  for (const Fleet::Withdrawn& lease : withdrawn) by_job[lease.job_id].push_back(lease);
+  for (const auto& [job_id, leases] : by_job) {
+    std::vector<Storage::OwnedLease> owned;
+    for (const Fleet::Withdrawn& lease : leases) owned.push_back({job_id, lease.lease, lease.session, lease.attachment});
+    const auto returned = storage_.ReturnLeases(job_id, owned, CameBack::kGivenBack);
+    if (returned.ok()) {
+      metrics_.leases_returned.Add(static_cast<double>(*returned));
+    } else {
+      LogWarning("lease.return_failed", {{"job", job_id}, {"leases", leases.size()}, {"error", returned.status()}});
+      MutexLock lock(&mu_);
+      to_return_.insert(to_return_.end(), leases.begin(), leases.end());
+    }
+  }
+}
+
+void Dispatcher::ReconcileStep() {
+  const Fleet::ReconcileMark mark = fleet_.MarkForReconcile();
+  if (mark.attachments.empty()) return;
+  const auto owned = storage_.ListOwnedLeases(mark.attachments);
+  if (!owned.ok()) return;
+  std::vector<Fleet::Withdrawn> stray;
+  for (const Storage::OwnedLease& lease : fleet_.Unknown(mark, *owned)) {
+    LogWarning("lease.stray", {{"job", lease.job_id}, {"session", lease.session}, {"lease", lease.key.lease_id}});
+    stray.push_back({lease.session, lease.attachment, lease.job_id, lease.key});
+  }
+  ReturnWithdrawn(stray);
+}
+
+// ----------------------------------------------------------------------------------------------------------- renewal
+
+void Dispatcher::RenewStep() {
+  const std::vector<Fleet::RenewalView> views = fleet_.TakeRenewals();
+  if (views.empty()) return;
+  std::vector<Storage::Renewal> renewals;
+  for (const Fleet::RenewalView& view : views) renewals.push_back(view.renewal);
+  std::sort(renewals.begin(), renewals.end(), [](const auto& a, const auto& b) { return a.session < b.session; });
+  const auto renewed = storage_.RenewSessions(renewals, options_.session.ttl);
+  if (renewed.ok()) {
+    fleet_.Renewed(views, *renewed);
+  } else {
+    LogWarning("renew.failed", {{"sessions", views.size()}, {"error", renewed.status()}});
+    fleet_.RenewalFailed(views);
+  }
+}
+
+}  // namespace drover
