@@ -1,5 +1,5 @@
-// One Impl per client, shared by the coroutines of its requests. Everything runs on one thread, so that there
-// are no locks; where a coroutine may be overtaken while it waits, it says so.
+// One ClientImpl per client, shared by the coroutines of its requests. Everything runs on one thread, so that
+// there are no locks; where a coroutine may be overtaken while it waits, it says so.
 //
 // A request's way: Send() makes a Flight (its deadlines, and how to interrupt it) → takes a kept connection,
 // or Acquire()s one (queue → look up the name → connect → TLS) → Exchange()s request for answer → Release()s
@@ -113,7 +113,7 @@ struct Host {
   std::string resolve_error;
   bool resolving = false;
   std::list<Event*> resolve_waiters;
-  size_t next_address = 0;  // connections take turns
+  size_t next_address = 0;                       // connections take turns
   std::deque<std::unique_ptr<Connection>> idle;  // the longest unused first
 
   std::string Name() const { return StrCat(tls ? "https://" : "http://", HostHeader(tls, name, port)); }
@@ -185,7 +185,8 @@ struct Flight {
 };
 
 absl::Status Fail(HttpErrorKind kind, bool sent, bool answer_begun, std::string_view message) {
-  const Kind* found = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return k.kind == kind; });
+  const Kind* found =
+      std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return k.kind == kind; });
   return Error(found->code, StrCat(kReasonPrefix, found->name), message,
                {{"sent", sent ? "true" : "false"}, {"answer_begun", answer_begun ? "true" : "false"}});
 }
@@ -196,12 +197,18 @@ absl::Status Fail(HttpErrorKind kind, const Flight& flight, const Host& host, st
 
 std::string_view Describe(HttpErrorKind kind) {
   switch (kind) {
-    case HttpErrorKind::kQueueTimeout: return "no connection became free in time";
-    case HttpErrorKind::kConnectTimeout: return "no connection in time";
-    case HttpErrorKind::kIdleTimeout: return "nothing came or went for too long";
-    case HttpErrorKind::kTotalTimeout: return "the request took too long";
-    case HttpErrorKind::kCancelled: return "cancelled";
-    default: return "failed";
+    case HttpErrorKind::kQueueTimeout:
+      return "no connection became free in time";
+    case HttpErrorKind::kConnectTimeout:
+      return "no connection in time";
+    case HttpErrorKind::kIdleTimeout:
+      return "nothing came or went for too long";
+    case HttpErrorKind::kTotalTimeout:
+      return "the request took too long";
+    case HttpErrorKind::kCancelled:
+      return "cancelled";
+    default:
+      return "failed";
   }
 }
 
@@ -213,9 +220,13 @@ bool IsTokenChar(char c) {
   return absl::ascii_isalnum(c) || (c != '\0' && std::strchr("!#$%&'*+-.^_`|~", c) != nullptr);
 }
 
-bool IsToken(std::string_view text) { return !text.empty() && std::all_of(text.begin(), text.end(), IsTokenChar); }
+bool IsToken(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), IsTokenChar);
+}
 
-bool HasLineBreak(std::string_view text) { return text.find_first_of(std::string_view("\r\n\0", 3)) != text.npos; }
+bool HasLineBreak(std::string_view text) {
+  return text.find_first_of(std::string_view("\r\n\0", 3)) != text.npos;
+}
 
 bool SameName(std::string_view a, std::string_view b) {
   return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) {
@@ -231,13 +242,15 @@ std::string_view Invalid(const HttpRequest& request) {
   if (!IsToken(request.method)) return "the method is no token";
   if (request.target.empty() || request.target.front() != '/') return "the target must begin with '/'";
   for (char c : request.target) {
-    if (c <= ' ' || c == 0x7f) return "the target must be percent-encoded";  // also bytes above 127: char is signed
+    if (c <= ' ' || c == 0x7f)
+      return "the target must be percent-encoded";  // also bytes above 127: char is signed
   }
   for (const auto& [name, value] : request.headers) {
     if (!IsToken(name)) return "the name of a header is no token";
     if (HasLineBreak(value)) return "a header's value has a line break or NUL";
     for (std::string_view own : {"Host", "Content-Length", "Connection", "Transfer-Encoding", "Expect"}) {
-      if (SameName(name, own)) return "Host, Content-Length, Connection, Transfer-Encoding and Expect are the client's";
+      if (SameName(name, own))
+        return "Host, Content-Length, Connection, Transfer-Encoding and Expect are the client's";
     }
   }
   return {};
@@ -248,7 +261,8 @@ void Compose(const HttpRequest& request, bool with_body, std::string& out) {
   out.clear();
   out.append(request.method).append(1, ' ').append(request.target).append(" HTTP/1.1\r\nHost: ");
   out.append(HostHeader(request.tls, request.host, request.port)).append("\r\n");
-  for (const auto& [name, value] : request.headers) out.append(name).append(": ").append(value).append("\r\n");
+  for (const auto& [name, value] : request.headers)
+    out.append(name).append(": ").append(value).append("\r\n");
   if (!request.body.empty() || request.method == "PUT" || request.method == "POST") {
     StrAppend(&out, "Content-Length: ", request.body.size(), "\r\n");
   }
@@ -308,9 +322,11 @@ class ClientImpl : public std::enable_shared_from_this<ClientImpl> {
   std::unique_ptr<Connection> NewConnection();
   void Release(std::unique_ptr<Connection> connection, bool reusable);
 
-  asio::awaitable<absl::StatusOr<std::unique_ptr<Connection>>> Acquire(Flight& flight, std::shared_ptr<Host> host,
-                                                                      bool fresh);
-  asio::awaitable<absl::StatusOr<std::unique_ptr<Connection>>> Enqueue(Flight& flight, const Host& host, bool fresh);
+  asio::awaitable<absl::StatusOr<std::unique_ptr<Connection>>> Acquire(Flight& flight,
+                                                                       std::shared_ptr<Host> host,
+                                                                       bool fresh);
+  asio::awaitable<absl::StatusOr<std::unique_ptr<Connection>>> Enqueue(Flight& flight, const Host& host,
+                                                                       bool fresh);
   asio::awaitable<absl::Status> Connect(Flight& flight, Connection& connection);
   asio::awaitable<absl::Status> Resolve(Flight& flight, const std::shared_ptr<Host>& host);
   static asio::awaitable<void> LookUp(std::shared_ptr<ClientImpl> self, std::shared_ptr<Host> host);
@@ -361,7 +377,8 @@ class ClientImpl::Listed {
   Flight& flight_;
 };
 
-asio::awaitable<absl::StatusOr<HttpResponse>> ClientImpl::Send(HttpRequest request, const CancelToken* cancel) {
+asio::awaitable<absl::StatusOr<HttpResponse>> ClientImpl::Send(HttpRequest request,
+                                                               const CancelToken* cancel) {
   const std::shared_ptr<ClientImpl> self = shared_from_this();
   ++counters_.requests;
   if (const std::string_view wrong = Invalid(request); !wrong.empty()) {
@@ -420,7 +437,8 @@ std::shared_ptr<Host> ClientImpl::FindHost(const HttpRequest& request) {
   const std::shared_ptr<Host> found = host;
   last_host_ = found;
   if (hosts_.size() > kMaxIdleHosts) {
-    std::erase_if(hosts_, [](const auto& item) { return item.second.use_count() == 1 && item.second->idle.empty(); });
+    std::erase_if(hosts_,
+                  [](const auto& item) { return item.second.use_count() == 1 && item.second->idle.empty(); });
   }
   return found;
 }
@@ -450,7 +468,8 @@ bool ClientImpl::EvictIdle() {
   Host* oldest = nullptr;
   for (const auto& [key, host] : hosts_) {
     if (host->idle.empty()) continue;
-    if (oldest == nullptr || host->idle.front()->idle_since < oldest->idle.front()->idle_since) oldest = host.get();
+    if (oldest == nullptr || host->idle.front()->idle_since < oldest->idle.front()->idle_since)
+      oldest = host.get();
   }
   oldest->idle.pop_front();
   --idle_;
@@ -512,7 +531,8 @@ asio::awaitable<absl::StatusOr<std::unique_ptr<Connection>>> ClientImpl::Acquire
   co_return connection;
 }
 
-asio::awaitable<absl::StatusOr<std::unique_ptr<Connection>>> ClientImpl::Enqueue(Flight& flight, const Host& host,
+asio::awaitable<absl::StatusOr<std::unique_ptr<Connection>>> ClientImpl::Enqueue(Flight& flight,
+                                                                                 const Host& host,
                                                                                  bool fresh) {
   Waiter waiter{Event(io_), const_cast<Host*>(&host), fresh, nullptr};
   queue_.push_back(&waiter);
@@ -606,7 +626,8 @@ asio::awaitable<absl::Status> ClientImpl::Resolve(Flight& flight, const std::sha
       co_return Fail(HttpErrorKind::kConnectTimeout, flight, *host, "the name was not looked up in time");
     }
   }
-  if (host->addresses.empty()) co_return Fail(HttpErrorKind::kResolveFailed, flight, *host, host->resolve_error);
+  if (host->addresses.empty())
+    co_return Fail(HttpErrorKind::kResolveFailed, flight, *host, host->resolve_error);
   co_return absl::OkStatus();
 }
 
@@ -635,7 +656,8 @@ asio::awaitable<absl::Status> ClientImpl::Handshake(Flight& flight, Connection& 
   if (IsNumeric(host.name)) {
     prepared = X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(handle), host.name.c_str()) == 1;
   } else {
-    prepared = SSL_set_tlsext_host_name(handle, host.name.c_str()) == 1 && SSL_set1_host(handle, host.name.c_str()) == 1;
+    prepared = SSL_set_tlsext_host_name(handle, host.name.c_str()) == 1 &&
+               SSL_set1_host(handle, host.name.c_str()) == 1;
   }
   if (!prepared) co_return Fail(HttpErrorKind::kTlsFailed, flight, host, "the name can't be verified by TLS");
   auto [ec] = co_await connection.tls->async_handshake(ssl::stream_base::client, kAwait);
@@ -646,8 +668,9 @@ asio::awaitable<absl::Status> ClientImpl::Handshake(Flight& flight, Connection& 
   }
   const long verified = SSL_get_verify_result(handle);
   if (verified != X509_V_OK) {
-    co_return Fail(HttpErrorKind::kTlsFailed, flight, host,
-                   StrCat("the server's certificate is not accepted: ", X509_verify_cert_error_string(verified)));
+    co_return Fail(
+        HttpErrorKind::kTlsFailed, flight, host,
+        StrCat("the server's certificate is not accepted: ", X509_verify_cert_error_string(verified)));
   }
   // A connection that breaks is no verdict about certificates: it may be a server that is just going down.
   const bool broken = ec == asio::error::eof || ec == asio::error::connection_reset ||
@@ -719,13 +742,15 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
     if (connection.begin == connection.end) {
       connection.begin = connection.end = 0;
     } else if (connection.end == connection.in.size() && connection.begin > 0) {
-      std::memmove(connection.in.data(), connection.in.data() + connection.begin, connection.end - connection.begin);
+      std::memmove(connection.in.data(), connection.in.data() + connection.begin,
+                   connection.end - connection.begin);
       connection.end -= connection.begin;
       connection.begin = 0;
     }
     if (connection.end == connection.in.size()) {
       if (connection.in.size() >= kMaxReadBuffer) {
-        co_return Outcome{Fail(HttpErrorKind::kMalformedResponse, flight, host, "a line of the answer is too long")};
+        co_return Outcome{
+            Fail(HttpErrorKind::kMalformedResponse, flight, host, "a line of the answer is too long")};
       }
       connection.in.resize(connection.in.size() * 2);
     }
@@ -766,14 +791,15 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
 
     while (result == Result::kMore && connection.begin < connection.end) {
       size_t consumed = 0;
-      result = connection.parser.Put({connection.in.data() + connection.begin, connection.end - connection.begin},
-                                     &consumed);
+      result = connection.parser.Put(
+          {connection.in.data() + connection.begin, connection.end - connection.begin}, &consumed);
       connection.begin += consumed;
       if (connection.parser.streaming()) {
         flight.Step(absl::InfiniteDuration());  // the sink may take its time
         if (!head_told) {
           head_told = true;
-          if (absl::Status status = co_await request.sink->OnHead(connection.parser.response()); !status.ok()) {
+          if (absl::Status status = co_await request.sink->OnHead(connection.parser.response());
+              !status.ok()) {
             co_return Outcome{std::move(status)};
           }
         }
@@ -862,7 +888,8 @@ void ClientImpl::Shutdown() {
     host->idle.clear();
   }
   idle_ = 0;
-  for (Flight* flight = flights_; flight != nullptr; flight = flight->next) flight->Abort(HttpErrorKind::kCancelled);
+  for (Flight* flight = flights_; flight != nullptr; flight = flight->next)
+    flight->Abort(HttpErrorKind::kCancelled);
 }
 
 class Client final : public HttpClient {
@@ -870,7 +897,8 @@ class Client final : public HttpClient {
   explicit Client(std::shared_ptr<ClientImpl> impl) : impl_(std::move(impl)) {}
   ~Client() override { impl_->Shutdown(); }
 
-  asio::awaitable<absl::StatusOr<HttpResponse>> Send(HttpRequest request, const CancelToken* cancel) override {
+  asio::awaitable<absl::StatusOr<HttpResponse>> Send(HttpRequest request,
+                                                     const CancelToken* cancel) override {
     return impl_->Send(std::move(request), cancel);
   }
   void Shutdown() override { impl_->Shutdown(); }
@@ -892,8 +920,9 @@ absl::Status PrepareTls(const HttpClientOptions& options, ssl::context& tls) {
     }
   }
   if (!ec) return absl::OkStatus();
-  return absl::InvalidArgumentError(ToAbsl(StrCat("can't load the authorities of TLS from '",
-      options.ca_file.empty() ? "the system's folder" : options.ca_file, "': ", ec.message())));
+  return absl::InvalidArgumentError(
+      ToAbsl(StrCat("can't load the authorities of TLS from '",
+                    options.ca_file.empty() ? "the system's folder" : options.ca_file, "': ", ec.message())));
 }
 
 }  // namespace

@@ -112,18 +112,18 @@ struct HttpRequest {
 
 // What went wrong, where Send() has no answer to give.
 enum class HttpErrorKind {
-  kInvalidRequest,    // refused here: a line break in a header, an empty host, ...       INVALID_ARGUMENT
-  kQueueTimeout,      // no connection became free in time                                DEADLINE_EXCEEDED
-  kResolveFailed,     // the name has no address, or could not be looked up               UNAVAILABLE
-  kConnectFailed,     // no address accepted a connection                                 UNAVAILABLE
-  kConnectTimeout,    // no address answered in time                                      DEADLINE_EXCEEDED
-  kTlsFailed,         // handshake or verification of the certificate failed              FAILED_PRECONDITION
-  kConnectionLost,    // the connection broke                                             UNAVAILABLE
-  kIdleTimeout,       // nothing moved for HttpClientOptions::idle_timeout                DEADLINE_EXCEEDED
-  kTotalTimeout,      // the whole took longer than allowed                               DEADLINE_EXCEEDED
-  kMalformedResponse, // what came is not HTTP                                            DATA_LOSS
-  kBodyTooLarge,      // longer than HttpRequest::max_response_body                       RESOURCE_EXHAUSTED
-  kCancelled,         // by the token, or by the client's Shutdown()                      CANCELLED
+  kInvalidRequest,     // refused here: a line break in a header, an empty host, ...       INVALID_ARGUMENT
+  kQueueTimeout,       // no connection became free in time                                DEADLINE_EXCEEDED
+  kResolveFailed,      // the name has no address, or could not be looked up               UNAVAILABLE
+  kConnectFailed,      // no address accepted a connection                                 UNAVAILABLE
+  kConnectTimeout,     // no address answered in time                                      DEADLINE_EXCEEDED
+  kTlsFailed,          // handshake or verification of the certificate failed              FAILED_PRECONDITION
+  kConnectionLost,     // the connection broke                                             UNAVAILABLE
+  kIdleTimeout,        // nothing moved for HttpClientOptions::idle_timeout                DEADLINE_EXCEEDED
+  kTotalTimeout,       // the whole took longer than allowed                               DEADLINE_EXCEEDED
+  kMalformedResponse,  // what came is not HTTP                                            DATA_LOSS
+  kBodyTooLarge,       // longer than HttpRequest::max_response_body                       RESOURCE_EXHAUSTED
+  kCancelled,          // by the token, or by the client's Shutdown()                      CANCELLED
 };
 
 struct HttpError {
@@ -157,7 +157,7 @@ struct HttpClientOptions {
   std::string ca_file;
 };
 
-// Timeouts are looked at this often: they are late by at most this much.
+// Timeouts are looked at this often: they are late by at most twice this.
 inline constexpr absl::Duration kHttpSweepInterval = absl::Milliseconds(100);
 // A looked-up name is used this long.
 inline constexpr absl::Duration kHttpResolveTtl = absl::Seconds(10);
@@ -170,11 +170,11 @@ inline constexpr size_t kHttpMaxHead = 64 << 10;
 class HttpClient {
  public:
   struct Counters {
-    uint64_t requests = 0;          // calls of Send()
-    uint64_t connections = 0;       // opened
-    uint64_t stale_retries = 0;     // sent again because a kept connection was dead
-    int open = 0;                   // connections now
-    int queued = 0;                 // requests waiting for one, now
+    uint64_t requests = 0;       // calls of Send()
+    uint64_t connections = 0;    // opened
+    uint64_t stale_retries = 0;  // sent again because a kept connection was dead
+    int open = 0;                // connections now
+    int queued = 0;              // requests waiting for one, now
   };
 
   // INVALID_ARGUMENT for options out of range; NOT_FOUND or INVALID_ARGUMENT if ca_file can't be read.

@@ -36,7 +36,9 @@ class HttpResponseParser::Parser {
 
    private:
     void on_request_impl(http::verb, string_view, string_view, int, error_code&) override {}
-    void on_response_impl(int code, string_view, int, error_code&) override { owner_.response_.status = code; }
+    void on_response_impl(int code, string_view, int, error_code&) override {
+      owner_.response_.status = code;
+    }
     void on_field_impl(http::field, string_view name, string_view value, error_code&) override {
       owner_.response_.headers.Add({name.data(), name.size()}, {value.data(), value.size()});
     }

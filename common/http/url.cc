@@ -33,7 +33,8 @@ absl::StatusOr<HttpOrigin> ParseHttpOrigin(std::string_view url) {
   if (slash != url.npos) origin.path = std::string(url.substr(slash));
   while (!origin.path.empty() && origin.path.back() == '/') origin.path.pop_back();
   for (char c : origin.path) {
-    if (c <= ' ' || c == 0x7f || static_cast<unsigned char>(c) >= 0x80) return Bad("the path must be percent-encoded");
+    if (c <= ' ' || c == 0x7f || static_cast<unsigned char>(c) >= 0x80)
+      return Bad("the path must be percent-encoded");
   }
   if (authority.find('@') != authority.npos) return Bad("a URL must not carry a user name or password");
 

@@ -51,7 +51,8 @@ class Fd {
   int fd_ = -1;
 };
 
-absl::Status Fail(absl::StatusCode code, std::string_view reason, std::string_view store, std::string_view message) {
+absl::Status Fail(absl::StatusCode code, std::string_view reason, std::string_view store,
+                  std::string_view message) {
   return Error(code, reason, StrCat("store ", store, ": ", message), {{"store", std::string(store)}});
 }
 
@@ -141,7 +142,8 @@ absl::StatusOr<Place> FindPlace(const std::string& store, const ObjectRef& ref) 
     return Fail(absl::StatusCode::kInvalidArgument, "OBJECT_NAME_INVALID", store, message);
   };
   if (!ref.version_id.empty()) return invalid("files have no versions");
-  if (ref.bucket.find('/') != ref.bucket.npos) return invalid(StrCat("the bucket ", Shown(ref.bucket), " has a slash"));
+  if (ref.bucket.find('/') != ref.bucket.npos)
+    return invalid(StrCat("the bucket ", Shown(ref.bucket), " has a slash"));
   if (const std::string_view wrong = WrongPart(ref.bucket); !wrong.empty()) {
     return invalid(StrCat("the bucket ", Shown(ref.bucket), " ", wrong));
   }
@@ -173,7 +175,11 @@ std::string_view WithoutQuotes(std::string_view etag) {
 class FileReader final : public ObjectReader {
  public:
   FileReader(std::string store, std::string shown, Fd fd, ObjectInfo info, int64_t offset)
-      : store_(std::move(store)), shown_(std::move(shown)), fd_(std::move(fd)), info_(std::move(info)), next_(offset) {}
+      : store_(std::move(store)),
+        shown_(std::move(shown)),
+        fd_(std::move(fd)),
+        info_(std::move(info)),
+        next_(offset) {}
 
   absl::StatusOr<size_t> Read(char* buffer, size_t size) override {
     if (!error_.ok()) return error_;
@@ -310,7 +316,8 @@ class FileStore final : public ObjectStore {
     return std::make_unique<FileReader>(config_.name, shown, std::move(fd), std::move(info), offset);
   }
 
-  absl::StatusOr<ObjectInfo> Put(const ObjectRef& ref, std::string_view data, std::string_view content_type) override {
+  absl::StatusOr<ObjectInfo> Put(const ObjectRef& ref, std::string_view data,
+                                 std::string_view content_type) override {
     if (data.size() > static_cast<size_t>(kMaxPutBytes)) {
       return Fail(absl::StatusCode::kInvalidArgument, "STORE_REFUSED", config_.name,
                   StrCat("more than ", kMaxPutBytes, " bytes in one piece"));
@@ -335,14 +342,15 @@ class FileStore final : public ObjectStore {
     absl::StrAppendFormat(&upload_id, "%016x", random_.Next());
     Opened file = OpenBeneath(directory.fd.get(), upload_id, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
     if (file.error != 0) return Failed("can't create a file beside", place.path(), file.error);
-    return std::make_unique<FileWriter>(config_.name, std::move(place), std::move(directory.fd), std::move(file.fd),
-                                        std::move(upload_id));
+    return std::make_unique<FileWriter>(config_.name, std::move(place), std::move(directory.fd),
+                                        std::move(file.fd), std::move(upload_id));
   }
 
   absl::Status AbortUpload(const ObjectRef& ref, std::string_view upload_id) override {
     DROVER_ASSIGN_OR_RETURN(const Place place, FindPlace(config_.name, ref));
     if (!IsUploadName(upload_id)) {
-      return Fail(absl::StatusCode::kInvalidArgument, "STORE_REFUSED", config_.name, "not an upload id of a file store");
+      return Fail(absl::StatusCode::kInvalidArgument, "STORE_REFUSED", config_.name,
+                  "not an upload id of a file store");
     }
     return Remove(place.directory, std::string(upload_id));
   }

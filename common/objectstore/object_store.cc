@@ -5,8 +5,9 @@
 
 namespace drover {
 
-absl::StatusOr<std::unique_ptr<ObjectStore>> OpenObjectStore(const StoreConfig& config, ObjectStoreOptions options,
-                                                             const Clock& clock, Random& random) {
+absl::StatusOr<std::unique_ptr<ObjectStore>> OpenObjectStore(const StoreConfig& config,
+                                                             ObjectStoreOptions options, const Clock& clock,
+                                                             Random& random) {
   if (config.kind == StoreKind::kFile) return OpenFileStore(config, random);
   return OpenS3Store(config, std::move(options), clock, random);
 }

@@ -10,11 +10,13 @@
 //
 // Errors carry a reason (GetErrorDetails), the store's name, and for S3 "http_status" and "error_code":
 //   OBJECT_NOT_FOUND     NOT_FOUND            no such bucket, key or version
-//   OBJECT_CHANGED       FAILED_PRECONDITION  not the object that was expected (ETag), or changed while it was read
+//   OBJECT_CHANGED       FAILED_PRECONDITION  not the object that was expected, or changed while being read
 //   OBJECT_DENIED        PERMISSION_DENIED    credentials, rights
 //   OBJECT_NAME_INVALID  INVALID_ARGUMENT     a bucket or key that this kind of store can't hold
 //   STORE_UNAVAILABLE    UNAVAILABLE          it can't be reached or is overloaded, also after the retries
 //   STORE_REFUSED        FAILED_PRECONDITION  any other answer that will not change
+//                        INVALID_ARGUMENT     ... or a call that makes no sense: too long for Put()
+//                        OUT_OF_RANGE         ... an offset beyond the end, an object too long to write
 //   STORE_IO             INTERNAL             an error of the file system
 //   STORE_CLOSED         CANCELLED            the store was shut down during the call
 #ifndef DROVER_COMMON_OBJECTSTORE_OBJECT_STORE_H_

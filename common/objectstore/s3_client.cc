@@ -25,12 +25,13 @@ struct StatusCode {
   std::string_view code;
 };
 constexpr StatusCode kStatusCodes[] = {
-    {301, "PermanentRedirect"}, {304, "NotModified"},        {307, "TemporaryRedirect"}, {400, "BadRequest"},
-    {401, "Unauthorized"},      {403, "Forbidden"},          {404, "NotFound"},          {405, "MethodNotAllowed"},
-    {408, "RequestTimeout"},    {409, "Conflict"},           {411, "MissingContentLength"},
-    {412, "PreconditionFailed"}, {413, "EntityTooLarge"},    {416, "InvalidRange"},      {429, "TooManyRequests"},
-    {500, "InternalError"},     {501, "NotImplemented"},     {502, "BadGateway"},        {503, "ServiceUnavailable"},
-    {504, "GatewayTimeout"},
+    {301, "PermanentRedirect"},  {304, "NotModified"},          {307, "TemporaryRedirect"},
+    {400, "BadRequest"},         {401, "Unauthorized"},         {403, "Forbidden"},
+    {404, "NotFound"},           {405, "MethodNotAllowed"},     {408, "RequestTimeout"},
+    {409, "Conflict"},           {411, "MissingContentLength"}, {412, "PreconditionFailed"},
+    {413, "EntityTooLarge"},     {416, "InvalidRange"},         {429, "TooManyRequests"},
+    {500, "InternalError"},      {501, "NotImplemented"},       {502, "BadGateway"},
+    {503, "ServiceUnavailable"}, {504, "GatewayTimeout"},
 };
 
 std::string CodeOfStatus(int status) {
@@ -69,7 +70,8 @@ void ReadError(std::string_view body, S3Response& response) {
   response.error_code = Cut(StripWhitespace(Child(root, "Code").child_value()), kMaxErrorCode);
   if (response.error_code.empty()) response.error_code = "UnknownError";
   response.error_message = Cut(Child(root, "Message").child_value(), kMaxErrorMessage);
-  if (response.request_id.empty()) response.request_id = Cut(Child(root, "RequestId").child_value(), kMaxErrorCode * 2);
+  if (response.request_id.empty())
+    response.request_id = Cut(Child(root, "RequestId").child_value(), kMaxErrorCode * 2);
 }
 
 S3Response ToS3(HttpResponse http, std::string_view method) {
@@ -99,10 +101,11 @@ S3Client::S3Client(const StoreConfig& config, HttpClient& http, const Clock& clo
     : config_(config),
       http_(http),
       clock_(clock),
-      signer_(config.credentials.access_key_id, config.credentials.secret_access_key, config.credentials.session_token,
-              config.region) {}
+      signer_(config.credentials.access_key_id, config.credentials.secret_access_key,
+              config.credentials.session_token, config.region) {}
 
-boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request request, const CancelToken* cancel) {
+boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request request,
+                                                                  const CancelToken* cancel) {
   HttpRequest http;
   http.tls = config_.origin.tls;
   http.host = config_.origin.host;
@@ -123,8 +126,9 @@ boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request requ
     } else if (IsHostLabel(request.bucket)) {
       http.host = StrCat(request.bucket, ".", http.host);
     } else {
-      co_return Error(absl::StatusCode::kInvalidArgument, "HTTP_INVALID_REQUEST",
-                      "the bucket's name can't be part of a host name, as the store's virtual-host style needs");
+      co_return Error(
+          absl::StatusCode::kInvalidArgument, "HTTP_INVALID_REQUEST",
+          "the bucket's name can't be part of a host name, as the store's virtual-host style needs");
     }
   }
   // "/bucket" alone, as SDKs send it; with a key, or at the root, a slash always.
@@ -135,7 +139,8 @@ boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request requ
   if (!query.empty()) http.target.append(1, '?').append(query);
 
   if (request.content_md5) http.headers.Add("Content-MD5", ContentMd5(http.body));
-  http.headers.Add("User-Agent", request.user_agent.empty() ? kDefaultUserAgent : std::string_view(request.user_agent));
+  http.headers.Add("User-Agent",
+                   request.user_agent.empty() ? kDefaultUserAgent : std::string_view(request.user_agent));
   if (!config_.credentials.anonymous) {
     std::string hash;
     if (http.body.empty()) {
@@ -146,8 +151,8 @@ boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request requ
       hash = Sha256Hex(http.body);
     }
     const std::string host = HostHeader(http.tls, http.host, http.port);
-    signer_.Sign({http.method, std::string_view(http.target).substr(0, path_size), query, host, hash}, clock_.Now(),
-                 &http.headers);
+    signer_.Sign({http.method, std::string_view(http.target).substr(0, path_size), query, host, hash},
+                 clock_.Now(), &http.headers);
   }
   const std::string method = http.method;
   auto response = co_await http_.Send(std::move(http), cancel);
@@ -183,14 +188,30 @@ std::string XmlEscape(std::string_view text) {
   out.reserve(text.size() + 16);
   for (char c : text) {
     switch (c) {
-      case '&': out.append("&amp;"); break;
-      case '<': out.append("&lt;"); break;
-      case '>': out.append("&gt;"); break;
-      case '"': out.append("&quot;"); break;
-      case '\'': out.append("&apos;"); break;
-      case '\t': out.append("&#9;"); break;
-      case '\n': out.append("&#10;"); break;
-      case '\r': out.append("&#13;"); break;
+      case '&':
+        out.append("&amp;");
+        break;
+      case '<':
+        out.append("&lt;");
+        break;
+      case '>':
+        out.append("&gt;");
+        break;
+      case '"':
+        out.append("&quot;");
+        break;
+      case '\'':
+        out.append("&apos;");
+        break;
+      case '\t':
+        out.append("&#9;");
+        break;
+      case '\n':
+        out.append("&#10;");
+        break;
+      case '\r':
+        out.append("&#13;");
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20) {
           out.append("\xEF\xBF\xBD");

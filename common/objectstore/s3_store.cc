@@ -2,8 +2,8 @@
 // store's own, which runs the io_context. What both touch is in small shared states with a lock; everything
 // else belongs to one side:
 //
-//   caller            Retrying(): tries, waits, tries again → Once(): hands a request over and waits for its answer
-//   store's thread    S3Client::Send(), and for readers a Download that fills a bounded buffer
+//   caller          Retrying(): tries, waits, tries again → Once(): hands a request over, waits for its
+//   answer store's thread  S3Client::Send(), and for readers a Download that fills a bounded buffer
 //
 // Waiting between tries is done by the caller, on a condition that Shutdown() signals.
 #include "common/objectstore/s3_store.h"
@@ -197,15 +197,15 @@ class Download final : public HttpBodySink, public std::enable_shared_from_this<
   }
 
   asio::io_context& io_;
-  asio::steady_timer room_;   // store's thread only
-  CancelToken cancel_;        // store's thread only
+  asio::steady_timer room_;  // store's thread only
+  CancelToken cancel_;       // store's thread only
   Mutex mu_;
   CondVar changed_;
   std::optional<HttpResponse> head_ ABSL_GUARDED_BY(mu_);
   std::deque<std::string> pieces_ ABSL_GUARDED_BY(mu_);
   size_t first_begin_ ABSL_GUARDED_BY(mu_) = 0;  // what is taken of the first piece
   size_t buffered_ ABSL_GUARDED_BY(mu_) = 0;
-  bool blocked_ ABSL_GUARDED_BY(mu_) = false;    // the coroutine waits for room
+  bool blocked_ ABSL_GUARDED_BY(mu_) = false;  // the coroutine waits for room
   bool over_ ABSL_GUARDED_BY(mu_) = false;
   absl::StatusOr<S3Response> result_ ABSL_GUARDED_BY(mu_) = absl::UnknownError("not over");
 };
@@ -213,7 +213,12 @@ class Download final : public HttpBodySink, public std::enable_shared_from_this<
 class S3Store final : public ObjectStore {
  public:
   S3Store(const StoreConfig& config, ObjectStoreOptions options, const Clock& clock, Random& random)
-      : config_(config), options_(std::move(options)), clock_(clock), random_(random), io_(1), work_(io_.get_executor()) {}
+      : config_(config),
+        options_(std::move(options)),
+        clock_(clock),
+        random_(random),
+        io_(1),
+        work_(io_.get_executor()) {}
 
   absl::Status Start() {
     DROVER_ASSIGN_OR_RETURN(http_, HttpClient::Create(io_, clock_, HttpOptionsFor(config_)));
@@ -246,7 +251,8 @@ class S3Store final : public ObjectStore {
   absl::StatusOr<std::unique_ptr<ObjectReader>> Open(const ObjectRef& ref, int64_t offset,
                                                      std::string_view expected_etag) override;
 
-  absl::StatusOr<ObjectInfo> Put(const ObjectRef& ref, std::string_view data, std::string_view content_type) override {
+  absl::StatusOr<ObjectInfo> Put(const ObjectRef& ref, std::string_view data,
+                                 std::string_view content_type) override {
     DROVER_RETURN_IF_ERROR(Check(ref));
     if (data.size() > static_cast<size_t>(kMaxPutBytes)) {
       return Fail(absl::StatusCode::kInvalidArgument, "STORE_REFUSED",
@@ -263,7 +269,8 @@ class S3Store final : public ObjectStore {
     return info;
   }
 
-  absl::StatusOr<std::unique_ptr<ObjectWriter>> Create(const ObjectRef& ref, std::string_view content_type) override;
+  absl::StatusOr<std::unique_ptr<ObjectWriter>> Create(const ObjectRef& ref,
+                                                       std::string_view content_type) override;
 
   absl::Status AbortUpload(const ObjectRef& ref, std::string_view upload_id) override {
     DROVER_RETURN_IF_ERROR(Check(ref));
@@ -309,8 +316,9 @@ class S3Store final : public ObjectStore {
 
   // The status of an answer that is an error. `what` says of which request.
   absl::Status Refused(const S3Response& response, std::string_view what) const {
-    const std::string message = StrCat(what, ": ", response.error_code, response.error_message.empty() ? "" : ": ",
-                                       response.error_message, " (status ", response.status, ")");
+    const std::string message =
+        StrCat(what, ": ", response.error_code, response.error_message.empty() ? "" : ": ",
+               response.error_message, " (status ", response.status, ")");
     std::map<std::string, std::string> metadata = {{"http_status", StrCat(response.status)},
                                                    {"error_code", response.error_code}};
     if (!response.request_id.empty()) metadata["request_id"] = response.request_id;
@@ -336,7 +344,8 @@ class S3Store final : public ObjectStore {
   // The status of a request without an answer.
   absl::Status Broken(const absl::Status& error, std::string_view what) const {
     const std::string message = StrCat(what, ": ", FromAbsl(error.message()));
-    if (closed() || absl::IsCancelled(error)) return Fail(absl::StatusCode::kCancelled, "STORE_CLOSED", message);
+    if (closed() || absl::IsCancelled(error))
+      return Fail(absl::StatusCode::kCancelled, "STORE_CLOSED", message);
     if (ClassifyHttpError(error) != Transience::kPermanent) {
       return Fail(absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE", message);
     }
@@ -345,7 +354,8 @@ class S3Store final : public ObjectStore {
 
   absl::Status Check(const ObjectRef& ref) const {
     if (!ref.bucket.empty() && !ref.key.empty()) return absl::OkStatus();
-    return Fail(absl::StatusCode::kInvalidArgument, "OBJECT_NAME_INVALID", "bucket and key must not be empty");
+    return Fail(absl::StatusCode::kInvalidArgument, "OBJECT_NAME_INVALID",
+                "bucket and key must not be empty");
   }
 
   S3Request RequestFor(std::string_view method, const ObjectRef& ref) const {
@@ -389,11 +399,13 @@ class S3Store final : public ObjectStore {
     Backoff backoff(*this);
     for (bool retry = false;; retry = true) {
       auto response = Once(request, retry);
-      const Transience transience = response.ok() ? ClassifyAnswer(*response) : ClassifyHttpError(response.status());
+      const Transience transience =
+          response.ok() ? ClassifyAnswer(*response) : ClassifyHttpError(response.status());
       const auto asked = response.ok() ? RetryAfter(response->headers, clock_.Now()) : std::nullopt;
       if (closed() || !backoff.Again(transience, asked)) {
         if (response.ok()) return response;
-        return Broken(response.status(), StrCat(request.method, " ", Shown({request.bucket, request.key, ""})));
+        return Broken(response.status(),
+                      StrCat(request.method, " ", Shown({request.bucket, request.key, ""})));
       }
     }
   }
@@ -406,7 +418,8 @@ class S3Store final : public ObjectStore {
     if (offset > 0) request.headers.Add("Range", StrCat("bytes=", offset, "-"));
     if (!etag.empty()) request.headers.Add("If-Match", Quoted(etag));
     request.sink = download.get();
-    request.total_timeout = absl::InfiniteDuration();  // as long as somebody reads; silence of the store still ends it
+    request.total_timeout =
+        absl::InfiniteDuration();  // as long as somebody reads; silence of the store still ends it
     {
       MutexLock lock(&mu_);
       std::erase_if(downloads_, [](const std::weak_ptr<Download>& weak) { return weak.expired(); });
@@ -414,7 +427,8 @@ class S3Store final : public ObjectStore {
     }
     asio::co_spawn(io_, s3_->Send(std::move(request), download->cancel()),
                    [download](std::exception_ptr failure, absl::StatusOr<S3Response> response) {
-                     download->Finish(failure ? absl::InternalError("exception in the HTTP client") : std::move(response));
+                     download->Finish(failure ? absl::InternalError("exception in the HTTP client")
+                                              : std::move(response));
                    });
     return download;
   }
@@ -443,7 +457,8 @@ class S3Store final : public ObjectStore {
     asio::co_spawn(io_, s3_->Send(request),
                    [answer](std::exception_ptr failure, absl::StatusOr<S3Response> response) {
                      MutexLock lock(&answer->mu);
-                     answer->response = failure ? absl::InternalError("exception in the HTTP client") : std::move(response);
+                     answer->response =
+                         failure ? absl::InternalError("exception in the HTTP client") : std::move(response);
                      answer->changed.NotifyAll();
                    });
     absl::StatusOr<S3Response> response;
@@ -474,8 +489,8 @@ class S3Store final : public ObjectStore {
   Random& random_;
   asio::io_context io_;
   asio::executor_work_guard<asio::io_context::executor_type> work_;
-  std::unique_ptr<HttpClient> http_;   // store's thread only, once it runs
-  std::unique_ptr<S3Client> s3_;       // store's thread only, once it runs
+  std::unique_ptr<HttpClient> http_;  // store's thread only, once it runs
+  std::unique_ptr<S3Client> s3_;      // store's thread only, once it runs
   std::thread thread_;
 
   mutable Mutex mu_;
@@ -517,7 +532,8 @@ class S3Reader final : public ObjectReader {
       const auto result = download_->result();
       download_ = nullptr;
       const Transience transience = result.ok() ? Transience::kTransient : ClassifyHttpError(result.status());
-      const absl::Status why = result.ok() ? absl::UnavailableError("the answer ended early") : result.status();
+      const absl::Status why =
+          result.ok() ? absl::UnavailableError("the answer ended early") : result.status();
       if (!Again(transience, std::nullopt)) return error_ = store_.Broken(why, StrCat("GET ", Shown(ref_)));
     }
     return 0;
@@ -564,14 +580,17 @@ class S3Reader final : public ObjectReader {
       info.size = whole.size;
     }
     // A server that ignores If-Match must not pass another object off as this one.
-    if ((!etag_.empty() && info.etag != etag_) || (described_ && info.size != info_.size)) return Changed(info.etag);
+    if ((!etag_.empty() && info.etag != etag_) || (described_ && info.size != info_.size))
+      return Changed(info.etag);
     if (!described_) Describe(std::move(info));
     if (head.status == 206 || next_ == 0) return absl::OkStatus();
     // The server sends all of it, whatever was asked.
     std::string skipped(64 << 10, '\0');
     for (int64_t left = std::min(next_, info_.size); left > 0;) {
-      const size_t n = download_->Take(skipped.data(), std::min<size_t>(skipped.size(), static_cast<size_t>(left)));
-      if (n == 0) return store_.Fail(absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE", "the answer ended early");
+      const size_t n =
+          download_->Take(skipped.data(), std::min<size_t>(skipped.size(), static_cast<size_t>(left)));
+      if (n == 0)
+        return store_.Fail(absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE", "the answer ended early");
       left -= static_cast<int64_t>(n);
     }
     return absl::OkStatus();
@@ -626,7 +645,8 @@ class S3Writer final : public ObjectWriter {
     if (!response.ok()) return store_.Refused(response, StrCat("begin of an upload to ", Shown(ref_)));
     upload_id_ = XmlText(response.body, "UploadId");
     if (!upload_id_.empty()) return absl::OkStatus();
-    return store_.Fail(absl::StatusCode::kFailedPrecondition, "STORE_REFUSED", "an upload was begun but got no id");
+    return store_.Fail(absl::StatusCode::kFailedPrecondition, "STORE_REFUSED",
+                       "an upload was begun but got no id");
   }
 
   absl::Status Write(std::string_view data) override {
@@ -646,8 +666,9 @@ class S3Writer final : public ObjectWriter {
   absl::StatusOr<ObjectInfo> Commit() override {
     DROVER_RETURN_IF_ERROR(error_);
     auto info = DoCommit();
-    error_ = info.ok() ? store_.Fail(absl::StatusCode::kFailedPrecondition, "STORE_REFUSED", "already written")
-                       : info.status();
+    error_ = info.ok()
+                 ? store_.Fail(absl::StatusCode::kFailedPrecondition, "STORE_REFUSED", "already written")
+                 : info.status();
     return info;
   }
 
@@ -728,7 +749,8 @@ absl::StatusOr<std::unique_ptr<ObjectReader>> S3Store::Open(const ObjectRef& ref
   return reader;
 }
 
-absl::StatusOr<std::unique_ptr<ObjectWriter>> S3Store::Create(const ObjectRef& ref, std::string_view content_type) {
+absl::StatusOr<std::unique_ptr<ObjectWriter>> S3Store::Create(const ObjectRef& ref,
+                                                              std::string_view content_type) {
   DROVER_RETURN_IF_ERROR(Check(ref));
   auto writer = std::make_unique<S3Writer>(*this, ref, std::string(content_type));
   DROVER_RETURN_IF_ERROR(writer->Start());
@@ -737,8 +759,9 @@ absl::StatusOr<std::unique_ptr<ObjectWriter>> S3Store::Create(const ObjectRef& r
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ObjectStore>> OpenS3Store(const StoreConfig& config, ObjectStoreOptions options,
-                                                         const Clock& clock, Random& random) {
+absl::StatusOr<std::unique_ptr<ObjectStore>> OpenS3Store(const StoreConfig& config,
+                                                         ObjectStoreOptions options, const Clock& clock,
+                                                         Random& random) {
   auto store = std::make_unique<S3Store>(config, std::move(options), clock, random);
   DROVER_RETURN_IF_ERROR(store->Start());
   return store;

@@ -9,8 +9,9 @@
 namespace drover {
 
 // Starts a thread for the store's connections. INVALID_ARGUMENT if its authorities (ca_file) can't be loaded.
-absl::StatusOr<std::unique_ptr<ObjectStore>> OpenS3Store(const StoreConfig& config, ObjectStoreOptions options,
-                                                         const Clock& clock, Random& random);
+absl::StatusOr<std::unique_ptr<ObjectStore>> OpenS3Store(const StoreConfig& config,
+                                                         ObjectStoreOptions options, const Clock& clock,
+                                                         Random& random);
 
 }  // namespace drover
 

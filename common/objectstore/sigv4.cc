@@ -1,8 +1,8 @@
 // The signature, from the inside out:
 //
 //   canonical request = method \n path \n query \n (name ":" value \n)* \n signed-names \n payload-hash
-//   string to sign    = "AWS4-HMAC-SHA256" \n time \n day/region/s3/aws4_request \n hex(sha256(canonical request))
-//   key               = hmac(hmac(hmac(hmac("AWS4" + secret, day), region), "s3"), "aws4_request")
+//   string to sign    = "AWS4-HMAC-SHA256" \n time \n day/region/s3/aws4_request \n hex(sha256(canonical
+//   request)) key               = hmac(hmac(hmac(hmac("AWS4" + secret, day), region), "s3"), "aws4_request")
 //   signature         = hex(hmac(key, string to sign))
 //
 // HMAC with a fixed key begins with the same two blocks each time. Their hash states are kept for the day's
@@ -85,7 +85,9 @@ class Hmac {
   HashContext work_;
 };
 
-std::string_view Bytes(const Digest& digest) { return {reinterpret_cast<const char*>(digest.data()), digest.size()}; }
+std::string_view Bytes(const Digest& digest) {
+  return {reinterpret_cast<const char*>(digest.data()), digest.size()};
+}
 
 void AppendHex(std::string& out, const Digest& digest) {
   constexpr char kDigits[] = "0123456789abcdef";
@@ -186,7 +188,9 @@ struct SigV4Signer::State {
   std::string signed_names;
   std::string text;
 
-  std::string_view Name(const Header& header) const { return std::string_view(names).substr(header.offset, header.size); }
+  std::string_view Name(const Header& header) const {
+    return std::string_view(names).substr(header.offset, header.size);
+  }
   void AddHeader(std::string_view name, std::string_view value) {
     const size_t offset = names.size();
     for (char c : name) names.push_back(absl::ascii_tolower(static_cast<unsigned char>(c)));
@@ -214,7 +218,8 @@ void SigV4Signer::State::SetTime(int64_t now) {
   }
 }
 
-SigV4Signer::SigV4Signer(std::string access_key_id, Secret secret_access_key, Secret session_token, std::string region)
+SigV4Signer::SigV4Signer(std::string access_key_id, Secret secret_access_key, Secret session_token,
+                         std::string region)
     : state_(std::make_unique<State>()) {
   state_->access_key_id = std::move(access_key_id);
   state_->secret_access_key = std::move(secret_access_key);

@@ -30,7 +30,7 @@ constexpr size_t kMaxCredentialsFile = 64 << 10;
 // Names under which people paste what must not be here.
 const std::set<std::string>& InlineSecretNames() {
   static const std::set<std::string>* const names = new std::set<std::string>{
-      "access_key", "access_key_id",  "aws_access_key_id",     "secret",        "secret_key",
+      "access_key", "access_key_id",     "aws_access_key_id",     "secret",        "secret_key",
       "password",   "secret_access_key", "aws_secret_access_key", "session_token", "aws_session_token"};
   return *names;
 }
@@ -58,7 +58,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t limit) {
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(in.gcount()));
   if (in.bad()) return absl::InvalidArgumentError(StrCat("can't read ", path));
-  if (text.size() > limit) return absl::InvalidArgumentError(StrCat(path, " is longer than ", limit, " bytes"));
+  if (text.size() > limit)
+    return absl::InvalidArgumentError(StrCat(path, " is longer than ", limit, " bytes"));
   return text;
 }
 
@@ -128,11 +129,12 @@ class Fields {
     const auto node = Take(name);
     if (!node.has_value()) return;
     absl::Duration duration;
-    if (node->IsScalar() && absl::ParseDuration(node->Scalar(), &duration) && duration >= least && duration <= most) {
+    if (node->IsScalar() && absl::ParseDuration(node->Scalar(), &duration) && duration >= least &&
+        duration <= most) {
       *value = duration;
     } else {
-      Error(name, StrCat("must be a duration of ", absl::FormatDuration(least), " to ", absl::FormatDuration(most),
-                         ", like 30s or 5m"));
+      Error(name, StrCat("must be a duration of ", absl::FormatDuration(least), " to ",
+                         absl::FormatDuration(most), ", like 30s or 5m"));
     }
   }
 
@@ -143,7 +145,8 @@ class Fields {
       if (field.taken) continue;
       if (InlineSecretNames().count(name) != 0) {
         Add(field.line, name,
-            "secrets do not belong into this file: name an environment variable (access_key_env, secret_key_env, "
+            "secrets do not belong into this file: name an environment variable (access_key_env, "
+            "secret_key_env, "
             "session_token_env) or a file under 'credentials'");
       } else if (of_other_kind.count(name) != 0) {
         Add(field.line, name, why);
@@ -205,7 +208,8 @@ absl::Status ReadCredentialsFile(const std::string& path, StoreCredentials* cred
     if (content.empty() || content.front() == '#' || content.front() == ';' || content == "---") continue;
     if (content.front() == '[') {
       if (++sections > 1) {
-        return absl::InvalidArgumentError(StrCat(path, ":", line, ": more than one section; use one file per store"));
+        return absl::InvalidArgumentError(
+            StrCat(path, ":", line, ": more than one section; use one file per store"));
       }
       continue;
     }
@@ -216,12 +220,14 @@ absl::Status ReadCredentialsFile(const std::string& path, StoreCredentials* cred
     std::string_view name = StripWhitespace(content.substr(0, separator));
     std::string_view value = StripWhitespace(content.substr(separator + 1));
     ConsumePrefix(&name, "aws_");
-    if (value.size() >= 2 && (value.front() == '"' || value.front() == '\'') && value.back() == value.front()) {
+    if (value.size() >= 2 && (value.front() == '"' || value.front() == '\'') &&
+        value.back() == value.front()) {
       value = value.substr(1, value.size() - 2);
     }
     if (name != "access_key_id" && name != "secret_access_key" && name != "session_token") {
       return absl::InvalidArgumentError(StrCat(
-          path, ":", line, ": only access_key_id, secret_access_key and session_token (or with aws_ before it) belong here"));
+          path, ":", line,
+          ": only access_key_id, secret_access_key and session_token (or with aws_ before it) belong here"));
     }
     if (!values.emplace(name, value).second) {
       return absl::InvalidArgumentError(StrCat(path, ":", line, ": ", name, " is there twice"));
@@ -281,8 +287,9 @@ class Reader {
       fields.Finish({"root"}, "only stores of kind file have it");
     } else if (kind == "file") {
       ReadFileStore(fields, store);
-      fields.Finish({"endpoint", "region", "path_style", "credentials", "ca_file", "max_connections", "timeouts"},
-                    "only stores of kind s3 have it");
+      fields.Finish(
+          {"endpoint", "region", "path_style", "credentials", "ca_file", "max_connections", "timeouts"},
+          "only stores of kind s3 have it");
     } else {
       fields.Error("kind", "must be s3 or file");
     }
@@ -302,8 +309,8 @@ class Reader {
     }
     if (const auto region = fields.Text("region"); region.has_value()) {
       const bool good = region->size() <= 64 && std::all_of(region->begin(), region->end(), [](char c) {
-        return absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.';
-      });
+                          return absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.';
+                        });
       if (good) {
         store.region = *region;
       } else {
@@ -314,7 +321,8 @@ class Reader {
     if (!store.path_style && !store.origin.host.empty()) {
       const bool address = store.origin.host.find_first_not_of("0123456789.") == std::string::npos ||
                            store.origin.host.find(':') != std::string::npos;
-      if (address) fields.Error("path_style", "must be true where the endpoint is an address: buckets can't precede it");
+      if (address)
+        fields.Error("path_style", "must be true where the endpoint is an address: buckets can't precede it");
     }
     fields.Int("max_connections", 1, kMaxConnections, &store.max_connections);
     if (const auto ca_file = fields.Text("ca_file"); ca_file.has_value()) {
@@ -344,7 +352,8 @@ class Reader {
     fields.Bool("anonymous", &credentials.anonymous);
     const int ways = (by_file ? 1 : 0) + (by_environment ? 1 : 0) + (credentials.anonymous ? 1 : 0);
     if (ways > 1) {
-      fields.Error(by_file ? "file" : "anonymous", "one of file, environment variables and anonymous, not several");
+      fields.Error(by_file ? "file" : "anonymous",
+                   "one of file, environment variables and anonymous, not several");
     }
     if (by_file) {
       if (const auto file = fields.Text("file"); file.has_value()) {
@@ -375,7 +384,9 @@ class Reader {
   }
 
   // A relative path is one beside stores.yaml, wherever the process was started.
-  std::string Beside(const std::string& path) const { return path.front() == '/' ? path : Directory(file_) + path; }
+  std::string Beside(const std::string& path) const {
+    return path.front() == '/' ? path : Directory(file_) + path;
+  }
 
   const std::string& file_;
   FieldErrors* const errors_;
@@ -388,8 +399,8 @@ std::string StoreConfig::Fingerprint() const {
   const std::string what =
       kind == StoreKind::kFile
           ? StrCat("file\n", root)
-          : StrCat("s3\n", origin.tls ? "https" : "http", "\n", origin.host, "\n", origin.port, "\n", origin.path, "\n",
-                   region, "\n", path_style ? "path" : "virtual");
+          : StrCat("s3\n", origin.tls ? "https" : "http", "\n", origin.host, "\n", origin.port, "\n",
+                   origin.path, "\n", region, "\n", path_style ? "path" : "virtual");
   return Sha256Hex(what);
 }
 
@@ -413,7 +424,8 @@ absl::StatusOr<Stores> Stores::Parse(std::string_view text, const std::string& p
 }
 
 const StoreConfig* Stores::Find(std::string_view name) const {
-  const auto found = std::find_if(stores_.begin(), stores_.end(), [&](const StoreConfig& s) { return s.name == name; });
+  const auto found =
+      std::find_if(stores_.begin(), stores_.end(), [&](const StoreConfig& s) { return s.name == name; });
   return found == stores_.end() ? nullptr : &*found;
 }
 

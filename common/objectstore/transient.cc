@@ -27,9 +27,10 @@ constexpr CodeClass kCodes[] = {
     // CompleteMultipartUpload carries when it fails late.
     {"InternalError", Transience::kTransient},
     {"InternalServerError", Transience::kTransient},
-    {"RequestTimeout", Transience::kTransient},   // 400: the body did not arrive in time
-    {"IncompleteBody", Transience::kTransient},   // 400: the connection was cut within the body
-    {"OperationAborted", Transience::kTransient},  // 409: something else is being done to this bucket or object
+    {"RequestTimeout", Transience::kTransient},  // 400: the body did not arrive in time
+    {"IncompleteBody", Transience::kTransient},  // 400: the connection was cut within the body
+    {"OperationAborted",
+     Transience::kTransient},  // 409: something else is being done to this bucket or object
     {"ConditionalRequestConflict", Transience::kTransient},  // 409: a conditional write met another write
     // 5xx by status, but nothing that passes.
     {"NotImplemented", Transience::kPermanent},

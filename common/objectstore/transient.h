@@ -15,7 +15,8 @@ namespace drover {
 enum class Transience {
   kPermanent,    // the same request would fail again
   kTransient,    // may well pass on another try
-  kUnavailable,  // the store is down or asks to slow down (503, 429, connection errors): worth trying for longer
+  kUnavailable,  // the store is down or asks to slow down (503, 429, connection errors): worth trying for
+                 // longer
 };
 
 // Of an answer of the store with an error: by its S3 error code if that is known, else by its status.
