@@ -429,7 +429,7 @@ std::string CsvManifestParser::Parse(std::string_view row, uint8_t classes, Task
     }
   }
   task.bucket = columns_[bucket_column_];
-  if (task.bucket != good_bucket_) {
+  if (task.bucket.empty() || task.bucket != good_bucket_) {
     std::string why;
     if (!IsValidBucketName(task.bucket, &why)) {
       return StrCat("Bucket: ", why, task.bucket.empty() ? "" : ": ",

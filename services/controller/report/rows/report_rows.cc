@@ -7,11 +7,15 @@
 namespace drover {
 namespace {
 
+// What follows the version id, and what follows the key if there is none.
 constexpr std::string_view kDefaultEnding = ",succeeded,200,,Successful\n";
+constexpr std::string_view kDefaultEndingWithoutVersion = ",,succeeded,200,,Successful\n";
+
+constexpr bool MustBeQuoted(char c) { return c == ',' || c == '"' || c == '\r' || c == '\n'; }
 
 // Appends a column, quoted if it has to be.
 void AppendColumn(std::string_view text, std::string& out) {
-  if (text.find_first_of(",\"\r\n") == std::string_view::npos) {
+  if (std::none_of(text.begin(), text.end(), MustBeQuoted)) {
     out.append(text);
     return;
   }
@@ -68,6 +72,8 @@ size_t AppendReportRows(const DecodedBatch& batch, const TaskSet& executed, absl
     }
     return rows;
   }
+  std::string_view bucket;
+  std::string bucket_column;
   const Outcome* next = non_default.data();
   const Outcome* const end = next + non_default.size();
   executed.ForEachRange([&](uint32_t first, uint32_t range_end) {
@@ -76,13 +82,27 @@ size_t AppendReportRows(const DecodedBatch& batch, const TaskSet& executed, absl
       while (next != end && next->index < index) ++next;
       const bool by_default = next == end || next->index != index;
       if (!by_default && !next->succeeded) continue;
-      AppendObject(batch[index], key_encoding, out);
-      if (by_default) {
-        out.append(kDefaultEnding);
-      } else {
-        AppendEnding(*next, out);
-      }
       ++rows;
+      const Task task = batch[index];
+      if (!by_default || !task.version_id.empty()) {
+        AppendObject(task, key_encoding, out);
+        if (by_default) {
+          out.append(kDefaultEnding);
+        } else {
+          AppendEnding(*next, out);
+        }
+        continue;
+      }
+      // The common row, in three pieces.
+      if (task.bucket.data() != bucket.data()) {
+        bucket = task.bucket;
+        bucket_column.clear();
+        AppendColumn(bucket, bucket_column);
+        bucket_column.push_back(',');
+      }
+      out.append(bucket_column);
+      AppendKey(task.key, key_encoding, out);
+      out.append(kDefaultEndingWithoutVersion);
     }
   });
   return rows;
