@@ -23,7 +23,7 @@ import urllib.parse
 import drover_env
 from drover_env import BIN, TOP
 
-CONTROLLER_PORTS = (7700, 7701)
+CONTROLLER_PORTS = (7600, 7601)
 DEMO_OBJECTS = 2500
 DEMO_MISSING = 50
 DEMO_TAGS = {"project": "drover", "reviewed": "yes"}
@@ -122,8 +122,9 @@ def up():
 
 
 def instructions(env):
-    """What to type now; each line was tried."""
+    """What to type now."""
     address = env.controllers[0].address
+    servers = ",".join(controller.address for controller in env.controllers)
     (env.files / "manifests").mkdir(exist_ok=True)
     (env.files / "manifests/three.csv").write_text("".join(f"photos,{number}\n" for number in range(3)))
     request = {"request_id": "try-1", "job": {
@@ -133,8 +134,8 @@ def instructions(env):
     program = os.path.relpath(BIN / "drover", TOP)
     return f"""
    The CLI, e.g.:
-     export DROVER_SERVER={address}
-     {program} {' '.join(create_arguments('noop', 'files', 'three.csv', None, ['--priority', '10']))}
+     export DROVER_SERVER={servers}
+     {program} {' '.join(create_arguments('noop', 'files', 'three.csv', None, ['--priority', '10', '--watch']))}
      {program} job list
      {program} worker list
 
@@ -178,8 +179,12 @@ def run_job(env, title, arguments):
     """Creates a job by the CLI and watches it in this terminal; returns the job."""
     say(title)
     print(f"   drover {' '.join(arguments)}", flush=True)
-    job_id = env.cli_json(*arguments)["jobId"]
-    code = subprocess.run([BIN / "drover", drover_env.FLAG_SERVER, env.controllers[1].address, "job", "watch", job_id],
+    servers = ",".join(controller.address for controller in env.controllers)
+    created = env.cli(*arguments, "-o", "id", controller=servers)
+    if created.code != 0:
+        raise drover_env.Failure(f"drover job create: exit code {created.code}\n{created.err}")
+    job_id = created.out.strip()
+    code = subprocess.run([BIN / "drover", drover_env.FLAG_SERVER, servers, "job", "watch", job_id],
                           check=False).returncode
     if code not in FINISHED_CODES:
         raise drover_env.Failure(f"drover job watch ended with {code}")
