@@ -1,0 +1,46 @@
+// How many tasks a worker aims to hold: about two seconds' worth, by the rate at which it has been finishing them.
+#ifndef DROVER_SERVICES_WORKER_EXECUTOR_BACKLOG_H_
+#define DROVER_SERVICES_WORKER_EXECUTOR_BACKLOG_H_
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace drover {
+
+inline constexpr absl::Duration kBacklogAim = absl::Seconds(2);
+inline constexpr int64_t kMaxBacklog = 64 * 1024;
+
+// Belongs to one thread. Time on Clock::Elapsed()'s scale comes with each event, and only time in which there was work
+// counts: a worker that waits for work is not slow. The rate follows a faster one at once, and a slower one within
+// seconds, so that a worker which eats no-ops is not fed by the spoon.
+class Backlog {
+ public:
+  explicit Backlog(int concurrency) : concurrency_(concurrency) {}
+
+  // The worker has work from `now` on. Let pass while it has some already.
+  void Busy(absl::Duration now);
+  // It has none.
+  void Idle(absl::Duration now);
+  // Tasks were finished.
+  void Finished(int64_t tasks, absl::Duration now);
+
+  // Tasks to hold: at least 2 × concurrency (4 × while nothing was measured), at most kMaxBacklog.
+  int64_t target() const;
+  // Tasks a second; 0 while nothing was measured.
+  double rate() const { return rate_; }
+
+ private:
+  void Measure(absl::Duration now);
+
+  const int64_t concurrency_;
+  double rate_ = 0;
+  bool busy_ = false;
+  absl::Duration since_ = absl::ZeroDuration();    // of the stretch of work under way
+  absl::Duration window_ = absl::ZeroDuration();   // time with work that is not yet in the rate
+  int64_t finished_ = 0;                           // tasks of that time
+};
+
+}  // namespace drover
+
+#endif  // DROVER_SERVICES_WORKER_EXECUTOR_BACKLOG_H_
