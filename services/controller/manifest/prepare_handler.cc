@@ -1,0 +1,411 @@
+#include "services/controller/manifest/prepare_handler.h"
+
+#include <algorithm>
+#include <atomic>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/codec/task_batch.h"
+#include "common/failpoint/failpoint.h"
+#include "common/log/log.h"
+#include "common/status/status.h"
+#include "common/strings/strings.h"
+#include "services/controller/duties/pipeline.h"
+#include "services/controller/manifest/csv/csv_manifest.h"
+#include "services/controller/manifest/manifest_plan.h"
+#include "services/controller/manifest/prepare_progress.h"
+
+namespace drover {
+namespace {
+
+constexpr size_t kBlocks = 4;                                      // between reader and parser
+constexpr size_t kChunksWaiting = 1;                               // between parser and the database
+constexpr size_t kMaxChunkBytes = 8 << 20;
+constexpr absl::Duration kMaxBlockAge = absl::Milliseconds(200);   // a slow store's bytes are passed on in part
+
+using Buffer = std::unique_ptr<char[]>;
+
+// A piece of the manifest.
+struct Block {
+  Buffer buffer;
+  size_t size = 0;
+  int64_t offset = 0;            // of its first byte in the manifest
+  ResumableSha256 hash_before;   // of all bytes before it
+  bool last = false;
+  absl::Status error;            // reading ended here, with an error
+};
+
+struct Environment {
+  const PrepareOptions& options;
+  Storage& storage;
+  StoreProvider& stores;
+  const Clock& clock;
+  const JobChangedFn& on_job_changed;
+};
+
+// Reads a manifest in blocks, on a thread of its own once there is more than one.
+class BlockReader {
+ public:
+  // From `offset` on; `hash` is that of the bytes before, and is carried on if `hashing`.
+  BlockReader(std::unique_ptr<ObjectReader> reader, int64_t offset, ResumableSha256 hash, bool hashing,
+              size_t block_bytes, const Clock& clock)
+      : reader_(std::move(reader)), offset_(offset), hash_(hash), hashing_(hashing), block_bytes_(block_bytes),
+        clock_(clock), filled_(kBlocks), empty_(kBlocks) {
+    for (size_t i = 0; i < kBlocks; ++i) empty_.Push(std::make_unique_for_overwrite<char[]>(block_bytes_));
+  }
+  ~BlockReader() { Stop(); }
+
+  // The next block; nothing yet if `timed_out`, else nothing after the last one.
+  std::optional<Block> Next(absl::Duration timeout, bool& timed_out) {
+    timed_out = false;
+    if (!started_) {
+      // The first block is read here: most manifests have no second one, and need no thread.
+      started_ = true;
+      Block block = Read(*empty_.Pop());
+      if (block.last || !block.error.ok()) {
+        filled_.Close();
+      } else {
+        thread_.emplace("manifest-read", [this] { ReadAll(); });
+      }
+      return block;
+    }
+    return filled_.Pop(timeout, timed_out);
+  }
+  // Gives a block's buffer back.
+  void Recycle(Block block) { empty_.Push(std::move(block.buffer)); }
+  void Stop() {
+    filled_.Abandon();
+    empty_.Abandon();
+    if (thread_) thread_->Join();
+  }
+  // Of the whole manifest, once its last block was handed out.
+  std::string HexDigest() const { return hash_.HexDigest(); }
+
+ private:
+  void ReadAll() {
+    while (std::optional<Buffer> buffer = empty_.Pop()) {
+      Block block = Read(*std::move(buffer));
+      const bool end = block.last || !block.error.ok();
+      if (!filled_.Push(std::move(block)) || end) break;
+    }
+    filled_.Close();
+  }
+
+  Block Read(Buffer buffer) {
+    Block block;
+    block.offset = offset_;
+    block.hash_before = hash_;
+    const absl::Duration start = clock_.Elapsed();
+    while (block.size < block_bytes_ && clock_.Elapsed() - start < kMaxBlockAge) {
+      const absl::StatusOr<size_t> n = reader_->Read(buffer.get() + block.size, block_bytes_ - block.size);
+      if (!n.ok()) block.error = n.status();
+      if (n.ok() && *n == 0) block.last = true;
+      if (!n.ok() || *n == 0) break;
+      block.size += *n;
+    }
+    if (hashing_) hash_.Update({buffer.get(), block.size});
+    offset_ += static_cast<int64_t>(block.size);
+    block.buffer = std::move(buffer);
+    return block;
+  }
+
+  const std::unique_ptr<ObjectReader> reader_;
+  int64_t offset_;
+  ResumableSha256 hash_;
+  const bool hashing_;
+  const size_t block_bytes_;
+  const Clock& clock_;
+  BoundedQueue<Block> filled_;
+  BoundedQueue<Buffer> empty_;
+  bool started_ = false;
+  std::optional<NamedThread> thread_;
+};
+
+// Stores chunks one after the other, on a thread of its own once there is one to store.
+class ChunkWriter {
+ public:
+  ChunkWriter(const Environment& env, const Duty& duty) : env_(env), duty_(duty), chunks_(kChunksWaiting) {}
+  ~ChunkWriter() { (void)Drain(); }
+
+  // False once a chunk could not be stored.
+  bool Add(Storage::PrepareChunk chunk) {
+    if (!thread_) thread_.emplace("manifest-store", [this] { StoreAll(); });
+    return chunks_.Push(std::move(chunk));
+  }
+  // Waits until all are stored; the error of the first that could not be.
+  absl::Status Drain() {
+    chunks_.Close();
+    if (thread_) thread_->Join();
+    return status_;
+  }
+
+ private:
+  void StoreAll() {
+    while (std::optional<Storage::PrepareChunk> chunk = chunks_.Pop()) {
+      status_ = failpoint::HitStatus("prepare.between_chunks");
+      if (status_.ok()) status_ = env_.storage.AppendBatches(duty_, *chunk);
+      if (!status_.ok()) return chunks_.Abandon();
+      env_.on_job_changed(duty_.job_id);
+    }
+  }
+
+  const Environment& env_;
+  const Duty& duty_;
+  BoundedQueue<Storage::PrepareChunk> chunks_;
+  std::optional<NamedThread> thread_;
+  absl::Status status_;  // of the thread, read after it has ended
+};
+
+// One run of one preparation.
+class Preparation {
+ public:
+  Preparation(const Environment& env, DutyContext& context, ManifestPlan plan, PrepareProgress progress)
+      : env_(env), context_(context), duty_(context.duty()), plan_(std::move(plan)), progress_(std::move(progress)) {}
+
+  DutyOutcome Run() {
+    absl::StatusOr<ObjectStore*> store = env_.stores.GetPinned(plan_.store, plan_.fingerprint);
+    if (!store.ok()) return StoreFailed(store.status());
+    store_ = *store;
+    // The hash of a file tells users what was read; that of an object is made only if it is compared with something.
+    hashing_ = !plan_.sha256.empty() || store_->config().kind == StoreKind::kFile;
+    const int64_t read_from = hashing_ ? progress_.hashed : progress_.position.offset;
+
+    const bool opened_before = !progress_.etag.empty();
+    const std::string expected = opened_before          ? progress_.etag
+                                 : !plan_.etag.empty() ? plan_.etag
+                                                       : plan_.pin;
+    absl::StatusOr<std::unique_ptr<ObjectReader>> reader = store_->Open(plan_.object, read_from, expected);
+    if (!reader.ok()) return StoreFailed(reader.status());
+    if (!opened_before) progress_.etag = (*reader)->info().etag;
+
+    absl::StatusOr<CsvManifestParser> parser = CsvManifestParser::Create(plan_.format, progress_.position);
+    if (!parser.ok()) return Fail(MakeFailure(kManifestUnsupported, FromAbsl(parser.status().message())));
+    BlockReader blocks(*std::move(reader), read_from, progress_.hash, hashing_, env_.options.block_bytes, env_.clock);
+    ChunkWriter chunks(env_, duty_);
+    const absl::Status read = ReadManifest(blocks, *parser, chunks);
+    blocks.Stop();
+    // What was read before an error of the store is kept.
+    if (!read.ok()) SendChunk(chunks);
+    const absl::Status stored = chunks.Drain();
+    if (!stored.ok()) return OutcomeOf(stored);
+    if (failure_) return Fail(*failure_);
+    if (!read.ok()) return StoreFailed(read);
+    if (!at_end_) return DutyOutcome::Again(absl::ZeroDuration());  // stopped
+    if (!parser->bad_lines().empty()) return Fail(FailureOfBadLines(parser->bad_lines()));
+    return Finish(blocks.HexDigest());
+  }
+
+ private:
+  // Until the end, an error of the store (returned), enough bad lines, a failure, an error of the database, or a stop.
+  absl::Status ReadManifest(BlockReader& blocks, CsvManifestParser& parser, ChunkWriter& chunks) {
+    chunk_begun_ = env_.clock.Elapsed();
+    while (!at_end_ && !failure_ && !storing_failed_ && !context_.ShouldStop()) {
+      bool timed_out = false;
+      std::optional<Block> block = blocks.Next(env_.options.chunk_age, timed_out);
+      if (timed_out) {
+        SendChunkIfDue(chunks);
+        continue;
+      }
+      if (!block) return absl::InternalError("the manifest's reader ended without an end");
+      if (!block->error.ok()) return block->error;
+      Feed(*block, parser, chunks);
+      at_end_ = block->last || parser.done();
+      blocks.Recycle(*std::move(block));
+    }
+    if (at_end_ && parser.bad_lines().empty() && builder_.count() > 0) CloseBatch(parser.position(), nullptr);
+    return absl::OkStatus();
+  }
+
+  void Feed(const Block& block, CsvManifestParser& parser, ChunkWriter& chunks) {
+    std::string_view bytes(block.buffer.get(), block.size);
+    // A resumed hash goes on at the start of the block that the resumed parser stands in.
+    const int64_t parsed = resumed_at_ - block.offset;
+    if (parsed > 0) bytes.remove_prefix(std::min(bytes.size(), static_cast<size_t>(parsed)));
+    parser.Feed(bytes, block.last, [&](const Task& task) {
+      if (failure_ || storing_failed_) return;
+      builder_.Add(task);
+      if (!builder_.Full(BatchSize(progress_.next_task, plan_.batch_cap))) return;
+      CloseBatch(parser.position(), &block);
+      SendChunkIfDue(chunks);
+    });
+  }
+
+  // `block`: the one that was being parsed; null at the end, where nobody goes on.
+  void CloseBatch(const CsvPosition& position, const Block* block) {
+    NewBatch batch;
+    batch.first_task = progress_.next_task;
+    batch.tasks = static_cast<int32_t>(builder_.count());
+    batch.payload = builder_.Finish();
+    if (progress_.next_task + batch.tasks > kMaxTasksPerJob || progress_.batches >= kMaxBatchesPerJob) {
+      failure_ = MakeFailure(kManifestTooLarge, StrCat("a job has at most ", kMaxTasksPerJob, " tasks in ",
+                                                       kMaxBatchesPerJob, " batches"));
+      return;
+    }
+    progress_.next_task += batch.tasks;
+    ++progress_.batches;
+    progress_.position = position;
+    progress_.unavailable_since.reset();
+    if (block != nullptr && hashing_) {
+      progress_.hashed = block->offset;
+      progress_.hash = block->hash_before;
+    }
+    chunk_bytes_ += batch.payload.size();
+    batches_.push_back(std::move(batch));
+  }
+
+  void SendChunkIfDue(ChunkWriter& chunks) {
+    const size_t limit = std::min(env_.options.chunk_bytes, kMaxChunkBytes - kMaxBatchPayloadBytes);
+    if (chunk_bytes_ >= limit || env_.clock.Elapsed() - chunk_begun_ >= env_.options.chunk_age) SendChunk(chunks);
+  }
+
+  void SendChunk(ChunkWriter& chunks) {
+    chunk_begun_ = env_.clock.Elapsed();
+    if (batches_.empty()) return;
+    if (!chunks.Add(TakeChunk())) storing_failed_ = true;
+  }
+
+  Storage::PrepareChunk TakeChunk() {
+    Storage::PrepareChunk chunk;
+    chunk.batches = std::exchange(batches_, {});
+    chunk.progress = progress_.Serialize();
+    chunk_bytes_ = 0;
+    return chunk;
+  }
+
+  // The whole manifest was read: is it still what it was, and what the client meant?
+  DutyOutcome Finish(const std::string& digest) {
+    if (!plan_.sha256.empty() && digest != plan_.sha256) {
+      return Fail(MakeFailure(kManifestSha256Mismatch, StrCat("the job names a manifest with SHA-256 ", plan_.sha256,
+                                                              ", but its bytes have ", digest)));
+    }
+    if (store_->config().kind == StoreKind::kFile) {
+      const absl::StatusOr<ObjectInfo> now = store_->Head(plan_.object);
+      if (!now.ok()) return StoreFailed(now.status());
+      if (now->etag != progress_.etag) {
+        return Fail(MakeFailure(kManifestChanged, "the manifest changed while it was read"));
+      }
+    }
+    if (absl::Status status = failpoint::HitStatus("prepare.before_last"); !status.ok()) {
+      return DutyOutcome::Failed(status);
+    }
+    Storage::PrepareChunk chunk = TakeChunk();
+    chunk.last = true;
+    if (absl::Status status = env_.storage.AppendBatches(duty_, chunk); !status.ok()) return OutcomeOf(status);
+    LogInfo("manifest.prepared", {{"job", duty_.job_id},
+                                  {"tasks", progress_.next_task},
+                                  {"batches", progress_.batches},
+                                  {"bytes", progress_.position.offset},
+                                  {"etag", progress_.etag},
+                                  {"sha256", hashing_ ? digest : "-"}});
+    env_.on_job_changed(duty_.job_id);
+    return DutyOutcome::Ended();
+  }
+
+  DutyOutcome Fail(const lifecycle::Failure& failure) {
+    if (absl::Status status = env_.storage.FailPreparation(duty_, failure); !status.ok()) return OutcomeOf(status);
+    LogInfo("manifest.refused", {{"job", duty_.job_id}, {"code", failure.code}, {"reason", failure.reason}});
+    env_.on_job_changed(duty_.job_id);
+    return DutyOutcome::Ended();
+  }
+
+  // Everything read so far is stored when this is called.
+  DutyOutcome StoreFailed(const absl::Status& error) {
+    if (context_.ShouldStop()) return DutyOutcome::Again(absl::ZeroDuration());
+    const bool opened = !progress_.etag.empty();
+    std::string present;
+    if (!opened && !plan_.etag.empty() && store_ != nullptr) {
+      const absl::StatusOr<ObjectInfo> now = store_->Head(plan_.object);
+      if (now.ok()) present = now->etag;
+    }
+    if (const auto failure = FailureOfStoreError(plan_, error, opened, present)) return Fail(*failure);
+
+    const absl::Time now = env_.clock.Now();
+    if (progress_.unavailable_since && now - *progress_.unavailable_since >= env_.options.unavailable_limit) {
+      return Fail(MakeFailure(kManifestUnavailable,
+                              StrCat("the manifest could not be read for ",
+                                     absl::FormatDuration(env_.options.unavailable_limit), ": ", error.message())));
+    }
+    if (!progress_.unavailable_since) {
+      progress_.unavailable_since = now;
+      Storage::PrepareChunk note;
+      note.progress = progress_.Serialize();
+      if (absl::Status status = env_.storage.AppendBatches(duty_, note); !status.ok()) return OutcomeOf(status);
+    }
+    return DutyOutcome::Failed(error);
+  }
+
+  const Environment& env_;
+  DutyContext& context_;
+  const Duty& duty_;
+  const ManifestPlan plan_;
+  PrepareProgress progress_;  // at the end of the last batch made
+  const int64_t resumed_at_ = progress_.position.offset;
+  ObjectStore* store_ = nullptr;
+  bool hashing_ = false;
+  bool at_end_ = false;  // of the manifest, or of the lines that are looked at after a bad one
+  bool storing_failed_ = false;
+  std::optional<lifecycle::Failure> failure_;
+
+  TaskBatchBuilder builder_;
+  std::vector<NewBatch> batches_;  // the chunk being made
+  size_t chunk_bytes_ = 0;
+  absl::Duration chunk_begun_;
+};
+
+class PrepareHandler : public DutyHandler {
+ public:
+  PrepareHandler(PrepareOptions options, Storage& storage, StoreProvider& stores, const Clock& clock,
+                 JobChangedFn on_job_changed)
+      : options_(options), on_job_changed_(on_job_changed ? std::move(on_job_changed) : [](const JobId&) {}),
+        env_{options_, storage, stores, clock, on_job_changed_} {}
+
+  DutyOutcome Run(DutyContext& context) override {
+    const Duty& duty = context.duty();
+    const absl::StatusOr<JobRecord> job = env_.storage.GetJob(duty.job_id);
+    if (!job.ok()) return OutcomeOf(job.status());
+    lifecycle::State state = job->snapshot.state;
+    if (state == lifecycle::State::kNew) {
+      const auto begun = env_.storage.ChangeJob(
+          duty.job_id,
+          [&](const lifecycle::Snapshot& snapshot) {
+            state = snapshot.state;
+            return lifecycle::Decide(snapshot, {lifecycle::Cause::kPrepareBegins, "", "", {}});
+          },
+          /*with_leases=*/false);
+      if (!begun.ok()) return OutcomeOf(begun.status());
+      if (*begun) {
+        state = (*begun)->to;
+        env_.on_job_changed(duty.job_id);
+      }
+    }
+    // Cancelled meanwhile, which has removed the duty.
+    if (state != lifecycle::State::kPreparing) return DutyOutcome::Done();
+
+    absl::StatusOr<PrepareProgress> progress = PrepareProgress::Parse(duty.progress);
+    if (!progress.ok()) return DutyOutcome::Failed(progress.status());
+    absl::StatusOr<ManifestPlan> plan = PlanManifest(job->spec);
+    if (!plan.ok()) {
+      const lifecycle::Failure failure = MakeFailure(kManifestUnsupported, FromAbsl(plan.status().message()));
+      if (absl::Status status = env_.storage.FailPreparation(duty, failure); !status.ok()) return OutcomeOf(status);
+      env_.on_job_changed(duty.job_id);
+      return DutyOutcome::Ended();
+    }
+    return Preparation(env_, context, *std::move(plan), *std::move(progress)).Run();
+  }
+
+ private:
+  const PrepareOptions options_;
+  const JobChangedFn on_job_changed_;
+  const Environment env_;
+};
+
+}  // namespace
+
+std::unique_ptr<DutyHandler> MakePrepareHandler(PrepareOptions options, Storage& storage, StoreProvider& stores,
+                                                const Clock& clock, JobChangedFn on_job_changed) {
+  return std::make_unique<PrepareHandler>(options, storage, stores, clock, std::move(on_job_changed));
+}
+
+}  // namespace drover

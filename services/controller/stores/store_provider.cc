@@ -1,0 +1,54 @@
+#include "services/controller/stores/store_provider.h"
+
+#include <utility>
+
+#include "common/status/status.h"
+#include "common/strings/strings.h"
+
+namespace drover {
+
+ObjectStoreOptions ControllerStoreOptions() {
+  ObjectStoreOptions options;
+  options.max_attempts = 4;
+  options.max_retry_time = absl::Seconds(10);
+  return options;
+}
+
+StoreProvider::StoreProvider(Stores stores)
+    : StoreProvider(std::move(stores),
+                    [](const StoreConfig& config) { return OpenObjectStore(config, ControllerStoreOptions()); }) {}
+
+StoreProvider::StoreProvider(Stores stores, Opener open) : stores_(std::move(stores)), open_(std::move(open)) {}
+
+absl::StatusOr<ObjectStore*> StoreProvider::Get(std::string_view name) {
+  const StoreConfig* config = stores_.Find(name);
+  if (config == nullptr) {
+    return Error(absl::StatusCode::kNotFound, "STORE_UNKNOWN",
+                 StrCat("no store is named '", name, "' in this controller's stores.yaml"),
+                 {{"store", std::string(name)}});
+  }
+  MutexLock lock(&mu_);
+  if (closed_) return Error(absl::StatusCode::kUnavailable, "STORE_CLOSED", "the controller is stopping");
+  const auto found = open_stores_.find(name);
+  if (found != open_stores_.end()) return found->second.get();
+  DROVER_ASSIGN_OR_RETURN(std::unique_ptr<ObjectStore> store, open_(*config));
+  return open_stores_.emplace(std::string(name), std::move(store)).first->second.get();
+}
+
+absl::StatusOr<ObjectStore*> StoreProvider::GetPinned(std::string_view name, std::string_view fingerprint) {
+  const StoreConfig* config = stores_.Find(name);
+  if (config != nullptr && config->Fingerprint() != fingerprint) {
+    return Error(absl::StatusCode::kFailedPrecondition, "STORE_MISMATCH",
+                 StrCat("the store '", name, "' of this controller is another one than when the job was created"),
+                 {{"store", std::string(name)}});
+  }
+  return Get(name);
+}
+
+void StoreProvider::Shutdown() {
+  MutexLock lock(&mu_);
+  closed_ = true;
+  for (const auto& [name, store] : open_stores_) store->Shutdown();
+}
+
+}  // namespace drover

@@ -1,0 +1,56 @@
+// The object stores of this controller by name, each opened once, when it is first asked for.
+//
+//   StoreProvider stores(*Stores::Load(path));
+//   DROVER_ASSIGN_OR_RETURN(ObjectStore * store, stores.GetPinned("archive", job.spec.stores.at("archive")));
+#ifndef DROVER_SERVICES_CONTROLLER_STORES_STORE_PROVIDER_H_
+#define DROVER_SERVICES_CONTROLLER_STORES_STORE_PROVIDER_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "common/objectstore/object_store.h"
+#include "common/objectstore/stores.h"
+#include "common/sync/mutex.h"
+
+namespace drover {
+
+// How a controller tries again by itself: briefly, because a duty that fails is put off and leaves its thread to others.
+ObjectStoreOptions ControllerStoreOptions();
+
+// Thread-safe.
+class StoreProvider {
+ public:
+  using Opener = std::function<absl::StatusOr<std::unique_ptr<ObjectStore>>(const StoreConfig&)>;
+
+  // Opens with OpenObjectStore and ControllerStoreOptions().
+  explicit StoreProvider(Stores stores);
+  // Opens with `open`.
+  StoreProvider(Stores stores, Opener open);
+
+  // Valid as long as this object. NOT_FOUND (STORE_UNKNOWN) if stores.yaml has none of that name; an error of opening
+  // is tried again at the next call. UNAVAILABLE (STORE_CLOSED) after Shutdown().
+  absl::StatusOr<ObjectStore*> Get(std::string_view name);
+  // The same, if it is still the store that a job pinned: FAILED_PRECONDITION (STORE_MISMATCH) if its fingerprint is
+  // another one.
+  absl::StatusOr<ObjectStore*> GetPinned(std::string_view name, std::string_view fingerprint);
+
+  // Ends calls of all stores, those in progress too (STORE_CLOSED).
+  void Shutdown();
+
+  const Stores& stores() const { return stores_; }
+
+ private:
+  const Stores stores_;
+  const Opener open_;
+  Mutex mu_;
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;
+  std::map<std::string, std::unique_ptr<ObjectStore>, std::less<>> open_stores_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace drover
+
+#endif  // DROVER_SERVICES_CONTROLLER_STORES_STORE_PROVIDER_H_
