@@ -117,7 +117,7 @@ class FinishRun {
 
     ReportPlan plan;
     plan.created = absl::FromUnixMillis(absl::ToUnixMillis(env_.clock.Now()));
-    plan.deadline = plan.created + env_.options.report_limit;
+    plan.deadline = plan.created + env_.options.report_timeout;
     plan.files = PlanReportFiles(duty_.job_id, place, planned);
     DROVER_RETURN_IF_ERROR(CheckTotals(place, plan));
     WriteSmallFiles(place, plan);
@@ -173,7 +173,7 @@ class FinishRun {
 
   DutyOutcome GiveUp(std::string_view last_error) {
     const std::string error =
-        StrCat("not written within ", absl::FormatDuration(env_.options.report_limit),
+        StrCat("not written within ", absl::FormatDuration(env_.options.report_timeout),
                last_error.empty() ? "" : ": ", last_error);
     LogWarning("report.given_up", {{"job", duty_.job_id}, {"error", error}});
     return Settle(ReportState::kFailed, "", Cut(error));

@@ -21,7 +21,7 @@ namespace drover {
 
 struct FinishOptions {
   // How long a report is tried before the job ends without it.
-  absl::Duration report_limit = absl::Minutes(15);
+  absl::Duration report_timeout = absl::Minutes(15);
   // A report of at most this many rows, each file at most so many bytes, is written by the finish duty itself; 0 rows:
   // none is. The bytes are in memory at once.
   int64_t small_rows = 100'000;

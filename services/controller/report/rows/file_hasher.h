@@ -32,8 +32,8 @@ class FileHasher {
   FileHasher& operator=(FileHasher&&) noexcept;
 
   void Update(std::string_view bytes);
-  // The digest of all bytes so far; the hasher begins anew. INTERNAL if this OpenSSL refuses one of the algorithms
-  // (MD5 in FIPS mode).
+  // The digest of all bytes so far; the hasher begins anew. INTERNAL if this OpenSSL refuses one of the
+  // algorithms (MD5 in FIPS mode).
   absl::StatusOr<FileDigest> Finish();
 
  private:

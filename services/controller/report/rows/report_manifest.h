@@ -48,8 +48,8 @@ struct ReportManifest {
   std::string job_json = "{}";  // the job's configuration, a JSON object; no secrets
 };
 
-// The text of manifest.json, fields in the order above. Bytes that aren't UTF-8 are replaced. INVALID_ARGUMENT if
-// `job_json` is not a JSON object.
+// The text of manifest.json, fields in the order above. Bytes that aren't UTF-8 are replaced.
+// INVALID_ARGUMENT if `job_json` is not a JSON object.
 absl::StatusOr<std::string> ReportManifestJson(const ReportManifest& manifest);
 
 }  // namespace drover

@@ -1,8 +1,9 @@
-// Which result files a report consists of. A pure streaming decision over the counts of each batch, in batch order, in
-// constant memory; the same counts give the same files, so a planner that died is simply run again.
+// Which result files a report consists of. A pure streaming decision over the counts of each batch, in batch
+// order, in constant memory; the same counts give the same files, so a planner that died is simply run again.
 //
-// A file holds the rows of one kind of a range of batches: at most kMaxReportFileRows of them. So the succeeded rows of
-// a large job are cut into many files, and a few failures, however far apart, make one. A kind without rows has no file.
+// A file holds the rows of one kind of a range of batches: at most kMaxReportFileRows of them. So the
+// succeeded rows of a large job are cut into many files, and a few failures, however far apart, make one. A
+// kind without rows has no file.
 //
 //   ReportPlanner planner(ReportScope::kAllTasks);
 //   std::vector<PlannedFile> files;
@@ -38,8 +39,8 @@ class ReportPlanner {
   // `max_rows` (≥ 1) per file; a single batch with more of a kind still goes into one file.
   explicit ReportPlanner(ReportScope scope, int64_t max_rows = kMaxReportFileRows);
 
-  // The outcomes counted in batch `batch_no`, which is above that of the call before; batches without any may be left
-  // out. Appends to `files` those that are complete now.
+  // The outcomes counted in batch `batch_no`, which is above that of the call before; batches without any may
+  // be left out. Appends to `files` those that are complete now.
   void Add(int64_t batch_no, int64_t succeeded, int64_t failed, std::vector<PlannedFile>& files);
   // No batch follows: appends the last files.
   void Finish(std::vector<PlannedFile>& files);
