@@ -1,8 +1,9 @@
 // The signature, from the inside out:
 //
 //   canonical request = method \n path \n query \n (name ":" value \n)* \n signed-names \n payload-hash
-//   string to sign    = "AWS4-HMAC-SHA256" \n time \n day/region/s3/aws4_request \n hex(sha256(canonical
-//   request)) key               = hmac(hmac(hmac(hmac("AWS4" + secret, day), region), "s3"), "aws4_request")
+//   string to sign    = "AWS4-HMAC-SHA256" \n time \n scope \n hex(sha256(canonical request))
+//   scope             = day/region/s3/aws4_request
+//   key               = hmac(hmac(hmac(hmac("AWS4" + secret, day), region), "s3"), "aws4_request")
 //   signature         = hex(hmac(key, string to sign))
 //
 // HMAC with a fixed key begins with the same two blocks each time. Their hash states are kept for the day's
