@@ -30,6 +30,7 @@ constexpr char kDefaultServer[] = "127.0.0.1:7600";
 constexpr int64_t kDefaultLimit = 100;
 // A terminal that doesn't say its width.
 constexpr size_t kDefaultColumns = 80;
+constexpr absl::Duration kLongestTimeout = absl::Hours(24);
 constexpr int64_t kMaxJobFileBytes = 4 << 20;
 
 constexpr char kExitCodes[] =
@@ -310,7 +311,10 @@ class CommandLine {
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-      return app_.exit(error) == 0 ? ExitCode::kOk : ExitCode::kUsage;
+      if (app_.exit(error) == 0) return ExitCode::kOk;
+      // A misspelled command is left over, and CLI11 says only that one is missing.
+      for (const std::string& word : app_.remaining(true)) PrintError(StrCat("not understood: ", Printable(word)));
+      return ExitCode::kUsage;
     }
     return std::nullopt;
   }
@@ -398,8 +402,8 @@ class CommandLine {
     CLI::Option_group* call = group("Call");
     call->add_option("--request-id", c.request_id, "Makes repeating the call harmless; default: random");
     call->add_flag("--validate-only", c.validate_only, "Have everything checked and create nothing");
-    CLI::Option* wait = call->add_flag("--wait", o_.wait, "Wait for the job's end; its result is the exit code");
-    call->add_flag("--watch", o_.watch, "The same, and show progress")->excludes(wait);
+    call->add_flag("--wait", o_.wait, "Wait for the job's end; its result is the exit code");
+    call->add_flag("--watch", o_.watch, "The same, and show progress");
     AddReconnect(*create);
   }
 
@@ -416,11 +420,11 @@ ExitCode Run(int argc, const char* const* argv, const std::string& version) {
   if (const auto exit = line.Parse(argc, argv); exit.has_value()) return *exit;
   absl::Duration timeout;
   absl::Duration patience;
-  if (!absl::ParseDuration(options.timeout, &timeout) || timeout <= absl::ZeroDuration()) {
-    return WrongUsage("--timeout is a duration like 30s");
+  if (!absl::ParseDuration(options.timeout, &timeout) || timeout <= absl::ZeroDuration() || timeout > kLongestTimeout) {
+    return WrongUsage("--timeout is a duration like 30s, at most 24h");
   }
   if (!absl::ParseDuration(options.reconnect_timeout, &patience) || patience < absl::ZeroDuration()) {
-    return WrongUsage("--reconnect-timeout is a duration like 2m");
+    return WrongUsage("--reconnect-timeout is a duration like 2m, or inf");
   }
   std::vector<std::string> servers;
   for (const std::string_view server : Split(options.server, ',')) {
