@@ -438,8 +438,9 @@ class Storage {
   virtual absl::Status FailPreparation(const Duty& duty, const lifecycle::Failure& failure) = 0;
 
   // REPORT. All kAborted (DUTY_LOST) when the duty is not held any more.
-  // Stores the plan and a kReportFile duty for each file; the job's report becomes Writing. Once planned, a second call
-  // changes nothing and returns the first plan.
+  // Stores the plan and a kReportFile duty for each file; the job's report becomes Writing. A file that is `written`
+  // already (small reports) is stored as it is and gets no duty. Once planned, a second call changes nothing and
+  // returns the first plan.
   virtual absl::StatusOr<ReportPlan> PlanReport(const Duty& finish, const ReportPlan& plan) = 0;
   // The plan, if there is one.
   virtual absl::StatusOr<std::optional<ReportPlan>> ReadReportPlan(const JobId& job_id) = 0;
