@@ -1,5 +1,5 @@
-// What the pure steps of a task's way cost, on one core: manifest line → task → batch payload → task → report row →
-// checksums. Items are tasks; BM_Encode also says how many bytes of payload a task takes.
+// What the pure steps of a task's way cost, on one core: manifest line → task → batch payload → task → report
+// row → checksums. Items are tasks; BM_Encode also says how many bytes of payload a task takes.
 //
 //   ninja -C build/release codec_bench && build/release/bin/codec_bench
 #include <benchmark/benchmark.h>
@@ -33,7 +33,8 @@ std::vector<std::string> MakeKeys(int order) {
   keys.reserve(kTasks);
   for (size_t i = 0; i < kTasks; ++i) {
     const auto month = order == kSorted ? 3 : static_cast<unsigned>(random() % 12 + 1);
-    const auto user = static_cast<unsigned>(order == kSorted ? i / 50 : random() % (order == kThousandUsers ? 1000 : 1000000));
+    const auto user = static_cast<unsigned>(
+        order == kSorted ? i / 50 : random() % (order == kThousandUsers ? 1000 : 1000000));
     char key[64];
     std::snprintf(key, sizeof key, "photos/2024/%02u/user-%06u/img_%08x.jpg", month, user,
                   static_cast<unsigned>(random()));
@@ -102,7 +103,8 @@ void BM_ParseManifest(benchmark::State& state) {
     size_t key_bytes = 0;
     for (size_t at = 0; at < manifest.size(); at += 256 * 1024) {
       const std::string_view chunk = std::string_view(manifest).substr(at, 256 * 1024);
-      parser->Feed(chunk, at + chunk.size() == manifest.size(), [&](const Task& task) { key_bytes += task.key.size(); });
+      parser->Feed(chunk, at + chunk.size() == manifest.size(),
+                   [&](const Task& task) { key_bytes += task.key.size(); });
     }
     benchmark::DoNotOptimize(key_bytes);
     if (!parser->bad_lines().empty()) std::abort();

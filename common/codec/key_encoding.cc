@@ -49,7 +49,8 @@ size_t FindReserved(std::string_view key, size_t from) {
     const __m128i others =
         _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('_')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('~')));
     const int unreserved = _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(letters, digits_and_marks), others));
-    if (unreserved != 0xffff) return from + static_cast<size_t>(std::countr_one(static_cast<unsigned>(unreserved)));
+    if (unreserved != 0xffff)
+      return from + static_cast<size_t>(std::countr_one(static_cast<unsigned>(unreserved)));
   }
 #endif
   while (from < key.size() && kUnreserved[static_cast<uint8_t>(key[from])]) ++from;

@@ -12,12 +12,12 @@ enum class KeyEncoding {
   kPlain,  // as it is
 };
 
-// Appends `key` percent-encoded: letters, digits, `-`, `.`, `_`, `~` and `/` stand for themselves, any other byte
-// becomes % and two capital hex digits. The result needs no quoting in CSV.
+// Appends `key` percent-encoded: letters, digits, `-`, `.`, `_`, `~` and `/` stand for themselves, any other
+// byte becomes % and two capital hex digits. The result needs no quoting in CSV.
 void AppendUrlEncoded(std::string_view key, std::string& out);
 
-// Replaces `out` by `text` with its percent escapes resolved; everything else, a plus too, stays. False if a % is not
-// followed by two hex digits; then `bad_offset` is where that % is.
+// Replaces `out` by `text` with its percent escapes resolved; everything else, a plus too, stays. False if a
+// % is not followed by two hex digits; then `bad_offset` is where that % is.
 bool UrlDecode(std::string_view text, std::string& out, size_t& bad_offset);
 
 }  // namespace drover

@@ -1,19 +1,19 @@
 // The format of a segment's payload:
 //
-//   payload      := ""                        -- every task of the segment succeeded by default
-//                 | 0x01 content              -- as it is
-//                 | 0x02 zstd                 -- one zstd frame that states its content size, when that is shorter
-//   content      := count                     -- n, 1 to 4096
-//                   dictionary_size           -- d, 1 to n
-//                   result{d}                 -- each used by at least one entry
-//                   gap{n}                    -- of the first entry its index; of the others, how many indexes are
-//                                                left out between the entry before and it
-//                   reference{n}              -- the result of each entry, 0 to d - 1
-//                   attempts{n}               -- from 1
-//                   bytes{n}                  -- that were moved
-//   result       := succeeded status string string     -- 0 or 1; HTTP status 0 to 999; code; message
-//   string       := length bytes
-//   all numbers  := unsigned LEB128 varints, as short as possible
+//   payload := ""              -- every task of the segment succeeded by default
+//            | 0x01 content    -- as it is
+//            | 0x02 zstd       -- one zstd frame that states its content size, where that is shorter
+//   content := count           -- n, 1 to 4096
+//              dictionary_size -- d, 1 to n
+//              result{d}       -- each used by at least one entry
+//              gap{n}          -- of the first entry its index; of the others, how many indexes are left out
+//                                 between the entry before and it
+//              reference{n}    -- the result of each entry, 0 to d - 1
+//              attempts{n}     -- from 1
+//              bytes{n}        -- that were moved
+//   result  := succeeded status string string  -- 0 or 1; HTTP status 0 to 999; code; message
+//   string  := length bytes
+//   numbers :  unsigned LEB128 varints, as short as possible
 //
 // and nothing after that.
 #include "common/codec/outcomes.h"
@@ -142,7 +142,8 @@ absl::StatusOr<std::vector<Outcome>> Parse(std::string_view content) {
   uint64_t count;
   uint64_t dictionary_size;
   if (!GetVarint(in, end, kMaxBatchTasks, count) || count == 0) return BadPayload("bad count");
-  if (!GetVarint(in, end, count, dictionary_size) || dictionary_size == 0) return BadPayload("bad dictionary size");
+  if (!GetVarint(in, end, count, dictionary_size) || dictionary_size == 0)
+    return BadPayload("bad dictionary size");
 
   std::vector<Outcome> dictionary(dictionary_size);
   for (Outcome& result : dictionary) {
@@ -152,7 +153,8 @@ absl::StatusOr<std::vector<Outcome>> Parse(std::string_view content) {
     if (!GetVarint(in, end, kMaxHttpStatus, status)) return BadPayload("bad HTTP status");
     result.succeeded = succeeded != 0;
     result.http_status = static_cast<uint16_t>(status);
-    if (!GetString(in, end, kMaxCodeBytes, result.code) || !IsCleanCode(result.code)) return BadPayload("bad code");
+    if (!GetString(in, end, kMaxCodeBytes, result.code) || !IsCleanCode(result.code))
+      return BadPayload("bad code");
     if (!GetString(in, end, kMaxOutcomeMessageBytes, result.message) ||
         !IsCleanText(result.message, kMaxOutcomeMessageBytes)) {
       return BadPayload("bad message");
@@ -163,7 +165,8 @@ absl::StatusOr<std::vector<Outcome>> Parse(std::string_view content) {
   uint64_t next = 0;
   for (uint32_t& index : indexes) {
     uint64_t gap;
-    if (next >= kMaxBatchTasks || !GetVarint(in, end, kMaxBatchTasks - 1 - next, gap)) return BadPayload("bad index");
+    if (next >= kMaxBatchTasks || !GetVarint(in, end, kMaxBatchTasks - 1 - next, gap))
+      return BadPayload("bad index");
     index = static_cast<uint32_t>(next + gap);
     next = index + 1;
   }
@@ -186,7 +189,8 @@ absl::StatusOr<std::vector<Outcome>> Parse(std::string_view content) {
     outcome.attempts = static_cast<uint32_t>(attempts);
   }
   for (Outcome& outcome : outcomes) {
-    if (!GetVarint(in, end, std::numeric_limits<uint64_t>::max(), outcome.bytes)) return BadPayload("bad bytes");
+    if (!GetVarint(in, end, std::numeric_limits<uint64_t>::max(), outcome.bytes))
+      return BadPayload("bad bytes");
   }
   if (in != end) return BadPayload("bytes after the end");
   return outcomes;
@@ -233,7 +237,8 @@ std::string EncodeOutcomes(absl::Span<const Outcome> non_default) {
     SanitizeOutcome(outcome);
     entries.push_back(&outcome);
   }
-  std::sort(entries.begin(), entries.end(), [](const Outcome* a, const Outcome* b) { return a->index < b->index; });
+  std::sort(entries.begin(), entries.end(),
+            [](const Outcome* a, const Outcome* b) { return a->index < b->index; });
   for (size_t i = 1; i < entries.size(); ++i) {
     if (entries[i - 1]->index == entries[i]->index) BrokenPromise("two outcomes of one task");
   }

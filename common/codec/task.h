@@ -1,5 +1,5 @@
-// One object to work on, as a manifest names it. Borrowed bytes: the views live as long as whatever handed the Task
-// out says (a parser until its sink returns, a DecodedBatch until it is destroyed or filled anew).
+// One object to work on, as a manifest names it. Borrowed bytes: the views live as long as whatever handed
+// the Task out says (a parser until its sink returns, a DecodedBatch until it is destroyed or filled anew).
 #ifndef DROVER_COMMON_CODEC_TASK_H_
 #define DROVER_COMMON_CODEC_TASK_H_
 

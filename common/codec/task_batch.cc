@@ -1,27 +1,29 @@
 // The format of a batch payload, for whoever writes a worker in another language:
 //
-//   payload      := 0x01 zstd                 -- the codec byte, then one zstd frame (RFC 8878) that states its content
-//                                                size, without dictionary, up to the end of the payload
-//   content      := task_count                -- n, 1 to 4096
-//                   bucket_count              -- b, 1 to n
-//                   string{b}                 -- the names of the buckets, 1 to 255 bytes each
-//                   bucket{n}                 -- only if b > 1: which bucket each task is in, 0 to b - 1
-//                   prefix{n}                 -- how many bytes each key begins with that the key before it begins with
-//                                                too; 0 for the first
-//                   suffix{n}                 -- how many bytes of each key follow those; prefix + suffix is 1 to 1024
-//                   has_versions              -- 0 or 1
-//                   version_length{n}         -- only if has_versions = 1: 0 to 1024; 0: that task has no version id
-//                   bytes                     -- the suffixes of all keys, one after the other
-//                   bytes                     -- only if has_versions = 1: all version ids, one after the other
-//   string       := length bytes
-//   all numbers  := unsigned LEB128 varints, as short as possible
+//   payload := 0x01 zstd        -- the codec byte, then one zstd frame (RFC 8878) that states the size of
+//                                  its content, without a dictionary, up to the end of the payload
+//   content := task_count       -- n, 1 to 4096
+//              bucket_count     -- b, 1 to n
+//              string{b}        -- the names of the buckets, 1 to 255 bytes each
+//              bucket{n}        -- only if b > 1: which bucket each task is in, 0 to b - 1
+//              prefix{n}        -- how many of its first bytes each key shares with the key before it
+//                                  (0 for the first key)
+//              suffix{n}        -- how many bytes of each key follow those; prefix + suffix is 1 to 1024
+//              has_versions     -- 0 or 1
+//              version_bytes{n} -- only if has_versions = 1: 0 to 1024; 0: that task has no version id
+//              bytes            -- the suffixes of all keys, one after the other
+//              bytes            -- only if has_versions = 1: all version ids, one after the other
+//   string  := length bytes
+//   numbers :  unsigned LEB128 varints, as short as possible
 //
-// and nothing after that. Keys, version ids and names of buckets together are at most kMaxBatchRawBytes.
+// and nothing after that. Keys, version ids and names of buckets together are at most kMaxBatchRawBytes
+// (526,591). docs/internals/batch-format.md tells it for authors of workers, with a decoder in Python.
 //
 // Example: tasks (b, a/1) and (b, a/23) are the content 02 01 01 62 | 00 02 | 03 02 | 00 | 61 2f 31 32 33.
 //
-// Columns of like numbers and only what is new of each key leave little for zstd to search: its fastest level is then
-// within a few percent of the smallest result, for sorted keys and for random ones (bench/codec_bench.cc).
+// Columns of like numbers and only what is new of each key leave little for zstd to search: its fastest level
+// is then within a few percent of the smallest result, for sorted keys and for random ones
+// (bench/codec_bench.cc).
 #include "common/codec/task_batch.h"
 
 #include <zstd.h>
@@ -48,8 +50,8 @@ constexpr size_t kMaxContentBytes = kMaxBatchRawBytes + kMaxBatchTasks * 5 * 2 +
 // Room behind buffers, so that CopyShort may copy whole blocks.
 constexpr size_t kSlack = 32;
 
-// Copies `n` bytes, and up to kSlack - 1 bytes of rubbish behind them: much faster than memcpy for short strings. Both
-// sides need that room; they don't overlap within whole blocks.
+// Copies `n` bytes, and up to kSlack - 1 bytes of rubbish behind them: much faster than memcpy for short
+// strings. Both sides need that room; they don't overlap within whole blocks.
 inline void CopyShort(char* to, const char* from, size_t n) {
   for (size_t i = 0; i < n; i += kSlack) {
     char block[kSlack];
@@ -138,7 +140,8 @@ struct TaskBatchBuilder::Columns {
   // The number of `name`; `added` are the bytes of a name that is new.
   uint32_t BucketId(std::string_view name, size_t& added) {
     if (name == last_bucket) return last_bucket_id;
-    const auto [it, is_new] = bucket_ids.try_emplace(std::string(name), static_cast<uint32_t>(bucket_ids.size()));
+    const auto [it, is_new] =
+        bucket_ids.try_emplace(std::string(name), static_cast<uint32_t>(bucket_ids.size()));
     if (is_new) {
       PutVarint(name.size(), bucket_names);
       bucket_names.append(name);
@@ -205,8 +208,8 @@ std::string TaskBatchBuilder::Finish() {
   std::string& compressed = columns.compressed;
   compressed.resize(std::max(compressed.size(), 1 + ZSTD_compressBound(content.size())));
   compressed[0] = static_cast<char>(kTaskBatchCodec);
-  const size_t bytes = ZSTD_compress2(context_.get(), compressed.data() + 1, compressed.size() - 1, content.data(),
-                                      content.size());
+  const size_t bytes = ZSTD_compress2(context_.get(), compressed.data() + 1, compressed.size() - 1,
+                                      content.data(), content.size());
   if (ZSTD_isError(bytes)) BrokenPromise(ZSTD_getErrorName(bytes));
   columns.Clear();
   count_ = 0;
@@ -272,7 +275,8 @@ absl::Status TaskBatchReader::Parse(const char* in, const char* end, DecodedBatc
   batch.buckets_.reserve(bucket_count);
   for (uint64_t i = 0; i < bucket_count; ++i) {
     uint64_t length;
-    if (!GetVarint(in, end, kMaxBucketBytes, length) || length == 0 || length > static_cast<size_t>(end - in)) {
+    if (!GetVarint(in, end, kMaxBucketBytes, length) || length == 0 ||
+        length > static_cast<size_t>(end - in)) {
       return BadPayload("bad bucket name");
     }
     batch.buckets_.push_back({static_cast<uint32_t>(in - names), static_cast<uint32_t>(length)});
@@ -323,7 +327,8 @@ absl::Status TaskBatchReader::Parse(const char* in, const char* end, DecodedBatc
     raw_bytes += version_bytes;
   }
   if (raw_bytes > kMaxBatchRawBytes) return BadPayload("keys too long together");
-  if (suffix_bytes + version_bytes != static_cast<size_t>(end - in)) return BadPayload("length differs from its parts");
+  if (suffix_bytes + version_bytes != static_cast<size_t>(end - in))
+    return BadPayload("length differs from its parts");
   suffixes = in;
 
   // The arena: names with their lengths in between, keys, version ids, and room for CopyShort.

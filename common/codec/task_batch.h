@@ -1,5 +1,5 @@
-// The payload of a batch: up to 4,096 tasks as compressed columns. It is what `batches` stores, what a Grant carries
-// and what a worker decodes, so it is a public wire format; its grammar is on top of task_batch.cc.
+// The payload of a batch: up to 4,096 tasks as compressed columns. It is what `batches` stores, what a Grant
+// carries and what a worker decodes, so it is a public wire format; its grammar is on top of task_batch.cc.
 //
 //   TaskBatchBuilder builder;
 //   while (!builder.Full(BatchSize(first_task, kBatchCapLight))) builder.Add(next());
@@ -27,25 +27,28 @@ struct ZSTD_DCtx_s;
 
 namespace drover {
 
-// The codec byte in front of each payload that TaskBatchBuilder makes; workers name the codecs they read in Hello.
+// The codec byte in front of each payload that TaskBatchBuilder makes; workers name the codecs they read in
+// Hello.
 inline constexpr uint8_t kTaskBatchCodec = 1;
 
 // Most tasks of a batch, and the caps by weight of the operation (see BatchSize).
 inline constexpr size_t kMaxBatchTasks = 4096;
 inline constexpr size_t kMinBatchTasks = 32;
-inline constexpr size_t kBatchCapLight = 4096;     // tags, ACLs, deletes, no-op
-inline constexpr size_t kBatchCapHeavy = 256;      // copies, checksums
-inline constexpr size_t kBatchCapFunctions = 32;   // functions
+inline constexpr size_t kBatchCapLight = 4096;    // tags, ACLs, deletes, no-op
+inline constexpr size_t kBatchCapHeavy = 256;     // copies, checksums
+inline constexpr size_t kBatchCapFunctions = 32;  // functions
 
 // A batch closes once its raw bytes reach this; so it holds less than this and one task more.
 inline constexpr size_t kMaxBatchRawKeyBytes = 512 * 1024;
-inline constexpr size_t kMaxBatchRawBytes = kMaxBatchRawKeyBytes + kMaxBucketBytes + kMaxKeyBytes + kMaxVersionIdBytes;
+inline constexpr size_t kMaxBatchRawBytes =
+    kMaxBatchRawKeyBytes + kMaxBucketBytes + kMaxKeyBytes + kMaxVersionIdBytes;
 
 // No payload is longer; one that is, is refused before a byte of it is looked at.
 inline constexpr size_t kMaxBatchPayloadBytes = 1024 * 1024;
 
-// How many tasks the batch that begins with task `first_task` (≥ 0) of its job holds: clamp(first_task / 256, 32, cap).
-// A pure function of the position, so that a resumed preparation makes the same batches. `cap` is at least 32.
+// How many tasks the batch that begins with task `first_task` (≥ 0) of its job holds: clamp(first_task / 256,
+// 32, cap). A pure function of the position, so that a resumed preparation makes the same batches. `cap` is
+// at least 32.
 size_t BatchSize(int64_t first_task, size_t cap);
 
 // Makes payloads. Reusable, movable, not thread-safe.
@@ -56,9 +59,9 @@ class TaskBatchBuilder {
   TaskBatchBuilder(TaskBatchBuilder&&) noexcept;
   TaskBatchBuilder& operator=(TaskBatchBuilder&&) noexcept;
 
-  // Appends a copy of `task`. The caller keeps to the limits: bucket 1 to kMaxBucketBytes, key 1 to kMaxKeyBytes,
-  // version id up to kMaxVersionIdBytes, and not Full(kMaxBatchTasks); breaking them ends the process, because the
-  // payload could not be read again.
+  // Appends a copy of `task`. The caller keeps to the limits: bucket 1 to kMaxBucketBytes, key 1 to
+  // kMaxKeyBytes, version id up to kMaxVersionIdBytes, and not Full(kMaxBatchTasks); breaking them ends the
+  // process, because the payload could not be read again.
   void Add(const Task& task);
 
   size_t count() const { return count_; }
@@ -67,8 +70,8 @@ class TaskBatchBuilder {
   // Whether a batch of at most `size` tasks has to be finished now.
   bool Full(size_t size) const { return count_ >= size || raw_bytes_ >= kMaxBatchRawKeyBytes; }
 
-  // The payload of the tasks added since the last Finish, in their order. At least one task. Equal tasks give equal
-  // bytes, with the same version of zstd.
+  // The payload of the tasks added since the last Finish, in their order. At least one task. Equal tasks give
+  // equal bytes, with the same version of zstd.
   std::string Finish();
 
  private:
@@ -83,8 +86,8 @@ class TaskBatchBuilder {
   std::unique_ptr<ZSTD_CCtx_s, FreeContext> context_;
 };
 
-// The tasks of one payload, in one arena. Movable; the views of Tasks handed out stay valid when it moves, until it is
-// destroyed, assigned to or decoded into again. Reading it from several threads is fine.
+// The tasks of one payload, in one arena. Movable; the views of Tasks handed out stay valid when it moves,
+// until it is destroyed, assigned to or decoded into again. Reading it from several threads is fine.
 class DecodedBatch {
  public:
   DecodedBatch() = default;
@@ -128,8 +131,9 @@ class DecodedBatch {
   bool has_version_ids_ = false;
 };
 
-// Reads payloads, hostile ones too: whatever the bytes are, it reads only them, needs a few MiB at most, and answers
-// either a batch within all limits or INVALID_ARGUMENT (reason BAD_BATCH_PAYLOAD). Reusable, not thread-safe.
+// Reads payloads, hostile ones too: whatever the bytes are, it reads only them, needs a few MiB at most, and
+// answers either a batch within all limits or INVALID_ARGUMENT (reason BAD_BATCH_PAYLOAD). Reusable, not
+// thread-safe.
 class TaskBatchReader {
  public:
   TaskBatchReader();

@@ -4,8 +4,8 @@
 //        | gap length more*
 //   more := gap length        -- here gap ≥ 1, or the two runs would be one
 //
-// where gap is how many indexes are left out before the run (for the first: its first index), and length ≥ 1 how many
-// the run has. {0, …, 4095} is 00 80 20; {3, 5, 6} is 03 01 01 02.
+// where gap is how many indexes are left out before the run (for the first: its first index), and length ≥ 1
+// how many the run has. {0, …, 4095} is 00 80 20; {3, 5, 6} is 03 01 01 02.
 #include "common/codec/task_set.h"
 
 #include <algorithm>

@@ -4,8 +4,9 @@
 //   left.Subtract(recorded);
 //   left.ForEachRange([](uint32_t first, uint32_t end) { … });   // maximal runs, ascending, end exclusive
 //
-// A value type: a bitmap of at most 512 bytes, cheap to move. Indexes are below kMaxTasks; adding another one ends the
-// process (decode foreign bytes with Decode, which checks). Different instances may be used by different threads.
+// A value type: a bitmap of at most 512 bytes, cheap to move. Indexes are below kMaxTasks; adding another one
+// ends the process (decode foreign bytes with Decode, which checks). Different instances may be used by
+// different threads.
 #ifndef DROVER_COMMON_CODEC_TASK_SET_H_
 #define DROVER_COMMON_CODEC_TASK_SET_H_
 
@@ -64,11 +65,11 @@ class TaskSet {
     }
   }
 
-  // The bytes stored and sent: varint run lengths (grammar in task_set.cc). The empty set is the empty string; equal
-  // sets have equal bytes.
+  // The bytes stored and sent: varint run lengths (grammar in task_set.cc). The empty set is the empty
+  // string; equal sets have equal bytes.
   std::string Encode() const;
-  // The set whose Encode() is `bytes`; INVALID_ARGUMENT (reason BAD_TASK_SET) if there is none, or if it has an index
-  // of `limit` (≤ kMaxTasks; the size of the batch) or more.
+  // The set whose Encode() is `bytes`; INVALID_ARGUMENT (reason BAD_TASK_SET) if there is none, or if it has
+  // an index of `limit` (≤ kMaxTasks; the size of the batch) or more.
   static absl::StatusOr<TaskSet> Decode(std::string_view bytes, size_t limit);
 
   friend bool operator==(const TaskSet&, const TaskSet&) = default;

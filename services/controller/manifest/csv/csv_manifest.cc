@@ -1,7 +1,7 @@
-// How it reads: a row is looked for in the caller's chunk itself and its task points there. Only a row that began in an
-// earlier chunk is put together in carry_, with a piece of the new chunk; as soon as all that is left of carry_ is
-// that piece, reading goes back to the chunk. Nothing may depend on where chunks are cut: a row's end is looked for in
-// at most kMaxCsvLineBytes + 2 bytes from its start, however many are at hand.
+// How it reads: a row is looked for in the caller's chunk itself and its task points there. Only a row that
+// began in an earlier chunk is put together in carry_, with a piece of the new chunk; as soon as all that is
+// left of carry_ is that piece, reading goes back to the chunk. Nothing may depend on where chunks are cut: a
+// row's end is looked for in at most kMaxCsvLineBytes + 2 bytes from its start, however many are at hand.
 #include "services/controller/manifest/csv/csv_manifest.h"
 
 #include <algorithm>
@@ -65,7 +65,8 @@ uint8_t Classify(std::string_view text) {
     };
     for (; end - at >= 16; at += 16) look(at);
     look(end - 16);  // once more over some bytes, never beyond
-    if (_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quotes, percents), _mm_or_si128(nuls, all))) == 0) return 0;
+    if (_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quotes, percents), _mm_or_si128(nuls, all))) == 0)
+      return 0;
     if (_mm_movemask_epi8(quotes) != 0) classes |= kHasQuote;
     if (_mm_movemask_epi8(percents) != 0) classes |= kHasPercent;
     if (_mm_movemask_epi8(nuls) != 0) classes |= kHasNul;
@@ -86,10 +87,14 @@ size_t Find(std::string_view text, char c, size_t from) {
 
 std::string_view FieldName(CsvField field) {
   switch (field) {
-    case CsvField::kBucket: return "Bucket";
-    case CsvField::kKey: return "Key";
-    case CsvField::kVersionId: return "VersionId";
-    case CsvField::kIgnore: return "Ignore";
+    case CsvField::kBucket:
+      return "Bucket";
+    case CsvField::kKey:
+      return "Key";
+    case CsvField::kVersionId:
+      return "VersionId";
+    case CsvField::kIgnore:
+      return "Ignore";
   }
   return "?";
 }
@@ -112,16 +117,21 @@ bool IsLowerOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <=
 
 std::string_view VersionIdsName(CsvPosition::VersionIds ids) {
   switch (ids) {
-    case CsvPosition::VersionIds::kUnknown: return "unknown";
-    case CsvPosition::VersionIds::kWith: return "with";
-    case CsvPosition::VersionIds::kWithout: return "without";
+    case CsvPosition::VersionIds::kUnknown:
+      return "unknown";
+    case CsvPosition::VersionIds::kWith:
+      return "with";
+    case CsvPosition::VersionIds::kWithout:
+      return "without";
   }
   return "?";
 }
 
 }  // namespace
 
-std::string CsvPosition::Serialize() const { return StrCat(offset, ":", line, ":", VersionIdsName(version_ids)); }
+std::string CsvPosition::Serialize() const {
+  return StrCat(offset, ":", line, ":", VersionIdsName(version_ids));
+}
 
 absl::StatusOr<CsvPosition> CsvPosition::Parse(std::string_view text) {
   CsvPosition position;
@@ -154,7 +164,8 @@ bool IsValidBucketName(std::string_view name, std::string* why) {
   };
   if (name.empty()) return invalid("empty");
   if (name.size() < kMinBucketNameBytes || name.size() > kMaxBucketNameBytes) {
-    return invalid(StrCat(name.size(), " bytes long, must be ", kMinBucketNameBytes, " to ", kMaxBucketNameBytes));
+    return invalid(
+        StrCat(name.size(), " bytes long, must be ", kMinBucketNameBytes, " to ", kMaxBucketNameBytes));
   }
   for (const char c : name) {
     if (c >= 'A' && c <= 'Z') return invalid("has a capital letter, must be of a-z, 0-9, - and .");
@@ -195,7 +206,9 @@ std::string ShowManifestText(std::string_view content, size_t limit) {
 }
 
 absl::StatusOr<CsvManifestParser> CsvManifestParser::Create(CsvFormat format, const CsvPosition& from) {
-  const auto count = [&](CsvField field) { return std::count(format.fields.begin(), format.fields.end(), field); };
+  const auto count = [&](CsvField field) {
+    return std::count(format.fields.begin(), format.fields.end(), field);
+  };
   FieldErrors errors;
   if (format.fields.size() > kMaxCsvColumns) {
     errors.Add("fields", StrCat("at most ", kMaxCsvColumns, " columns, got ", format.fields.size()));
@@ -304,7 +317,8 @@ bool CsvManifestParser::Next(Task& task) {
 
 // After a bad line: whether enough of them were named, or looked for long enough.
 void CsvManifestParser::CheckEnough() {
-  done_ = done_ || bad_lines_.size() >= kMaxBadLines || scan_.line - first_bad_.line > kMaxLinesAfterBadLine ||
+  done_ = done_ || bad_lines_.size() >= kMaxBadLines ||
+          scan_.line - first_bad_.line > kMaxLinesAfterBadLine ||
           scan_.offset - first_bad_.offset > kMaxBytesAfterBadLine;
 }
 
@@ -362,7 +376,8 @@ CsvManifestParser::Row CsvManifestParser::FindRow(std::string_view unread, bool 
   return row;
 }
 
-// As FindRow, for a row with a quote in it, which may go on behind a line end. `unread` is cut to the longest row.
+// As FindRow, for a row with a quote in it, which may go on behind a line end. `unread` is cut to the longest
+// row.
 CsvManifestParser::Row CsvManifestParser::FindQuotedRow(std::string_view unread, bool final) const {
   const bool is_cut = unread.size() == kMaxCsvLineBytes + 2;
   Row row;
@@ -466,7 +481,8 @@ std::string CsvManifestParser::SplitQuoted(std::string_view row) {
       }
       column = std::string_view(unquoted_).substr(start);
       if (at < row.size() && row[at] != ',') {
-        return StrCat(ColumnName(found), ": text after the closing quote: ", ShowManifestText(row.substr(at)));
+        return StrCat(ColumnName(found),
+                      ": text after the closing quote: ", ShowManifestText(row.substr(at)));
       }
     } else {
       const size_t comma = std::min(Find(row, ',', at), row.size());
@@ -492,7 +508,8 @@ std::string CsvManifestParser::DecodeKey(std::string_view text, uint8_t classes,
                     ShowManifestText(text.substr(bad_offset, 3)), " in ", ShowManifestText(text));
     }
     task.key = key_;
-    if (Find(task.key, '\0', 0) != std::string_view::npos) return StrCat("Key: has a NUL: ", ShowManifestText(text));
+    if (Find(task.key, '\0', 0) != std::string_view::npos)
+      return StrCat("Key: has a NUL: ", ShowManifestText(text));
   }
   if (task.key.size() > kMaxKeyBytes) {
     return StrCat("Key: ", task.key.size(), " bytes, at most ", kMaxKeyBytes, ": ", ShowManifestText(text));
@@ -529,7 +546,8 @@ std::string CsvManifestParser::CheckVersionId(std::string_view version_id) {
 std::string CsvManifestParser::ColumnName(size_t column) const {
   if (column >= format_.fields.size()) return StrCat("column ", column + 1);
   const CsvField field = format_.fields[column];
-  return field == CsvField::kIgnore ? StrCat("column ", column + 1, " (ignored)") : std::string(FieldName(field));
+  return field == CsvField::kIgnore ? StrCat("column ", column + 1, " (ignored)")
+                                    : std::string(FieldName(field));
 }
 
 void CsvManifestParser::Bad(const CsvPosition& at, std::string reason) {

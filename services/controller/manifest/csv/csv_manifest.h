@@ -1,5 +1,6 @@
-// Reads a CSV manifest of S3 Batch Operations (S3BatchOperations_CSV_20180820) as a stream of chunks: checks each line
-// and hands out its task, without an allocation per line and with memory bounded by the longest line allowed.
+// Reads a CSV manifest of S3 Batch Operations (S3BatchOperations_CSV_20180820) as a stream of chunks: checks
+// each line and hands out its task, without an allocation per line and with memory bounded by the longest
+// line allowed.
 //
 //   DROVER_ASSIGN_OR_RETURN(CsvManifestParser parser, CsvManifestParser::Create(format, position));
 //   while (read(chunk)) parser.Feed(chunk, last, [&](const Task& task) {
@@ -9,20 +10,23 @@
 //   if (!parser.bad_lines().empty()) …                     // the job fails, naming them
 //
 // What a manifest is (each rule has a test; docs tell users the same):
-//   * Lines end in LF or CRLF; the last may have no end. A line with nothing in it is skipped, but counted. There is
-//     no header line. A UTF-8 byte order mark at the very start is skipped. A manifest without rows is fine.
-//   * Each row has exactly the columns of the format. A column may be quoted: "…", with a quote doubled inside, and
-//     may then hold commas and line ends (which stay as they are); line numbers count physical lines, and a row is named by its first. Nothing
-//     may stand between a closing quote and the comma. A quote inside an unquoted column is an ordinary character.
-//     A CR that isn't before LF is one too.
-//   * Bucket: as S3's naming rules have it (3 to 63 of a-z, 0-9, `-`, `.`; a letter or digit at both ends; no two dots
-//     in a row; not like an IPv4 address).
-//   * Key: percent-decoded unless the format says plain; `+` is a plus. 1 to 1,024 bytes of UTF-8 after decoding.
-//   * VersionId: up to 1,024 bytes of UTF-8 without control characters; `null` names the null version; empty means
-//     none. Either every row has one or none has: the first row decides, a row that differs from it is bad.
+//   * Lines end in LF or CRLF; the last may have no end. A line with nothing in it is skipped, but counted.
+//     There is no header line. A UTF-8 byte order mark at the very start is skipped. A manifest without rows
+//     is fine.
+//   * Each row has exactly the columns of the format. A column may be quoted: "…", with a quote doubled
+//     inside, and may then hold commas and line ends (which stay as they are); line numbers count physical
+//     lines, and a row is named by its first. Nothing may stand between a closing quote and the comma. A
+//     quote inside an unquoted column is an ordinary character. A CR that isn't before LF is one too.
+//   * Bucket: as S3's naming rules have it (3 to 63 of a-z, 0-9, `-`, `.`; a letter or digit at both ends; no
+//     two dots in a row; not like an IPv4 address).
+//   * Key: percent-decoded unless the format says plain; `+` is a plus. 1 to 1,024 bytes of UTF-8 after
+//     decoding.
+//   * VersionId: up to 1,024 bytes of UTF-8 without control characters; `null` names the null version; empty
+//     means none. Either every row has one or none has: the first row decides, a row that differs from it is
+//     bad.
 //   * No NUL anywhere, neither written out nor as %00. A row is at most 64 KiB.
-//   * A row that is too long, or with a quote that isn't closed within 64 KiB or before the end, is bad; reading goes
-//     on at the next physical line.
+//   * A row that is too long, or with a quote that isn't closed within 64 KiB or before the end, is bad;
+//     reading goes on at the next physical line.
 //   * Ignored columns are free, but for NUL and the row's length.
 #ifndef DROVER_SERVICES_CONTROLLER_MANIFEST_CSV_CSV_MANIFEST_H_
 #define DROVER_SERVICES_CONTROLLER_MANIFEST_CSV_CSV_MANIFEST_H_
@@ -41,12 +45,12 @@
 
 namespace drover {
 
-inline constexpr size_t kMaxCsvLineBytes = 64 * 1024;            // of a row, its line end not counted
-inline constexpr size_t kMaxCsvColumns = 64;                     // of a format
-inline constexpr size_t kMaxBadLines = 10;                       // that are named
-inline constexpr int64_t kMaxLinesAfterBadLine = 1'000'000;      // physical lines read to name more of them,
-inline constexpr int64_t kMaxBytesAfterBadLine = 1 << 30;         // and bytes
-inline constexpr size_t kMaxShownBytes = 100;                    // of a manifest's content in a reason, escaped
+inline constexpr size_t kMaxCsvLineBytes = 64 * 1024;        // of a row, its line end not counted
+inline constexpr size_t kMaxCsvColumns = 64;                 // of a format
+inline constexpr size_t kMaxBadLines = 10;                   // that are named
+inline constexpr int64_t kMaxLinesAfterBadLine = 1'000'000;  // physical lines read to name more of them,
+inline constexpr int64_t kMaxBytesAfterBadLine = 1 << 30;    // and bytes
+inline constexpr size_t kMaxShownBytes = 100;                // of content in a reason, escaped
 
 // What a column holds.
 enum class CsvField { kBucket, kKey, kVersionId, kIgnore };
@@ -66,7 +70,8 @@ struct CsvPosition {
   int64_t line = 0;    // physical lines before it; the next line has number line + 1
   VersionIds version_ids = VersionIds::kUnknown;
 
-  // As text for storing it, e.g. "1048576:20000:with". Parse reads it back; INVALID_ARGUMENT for anything else.
+  // As text for storing it, e.g. "1048576:20000:with". Parse reads it back; INVALID_ARGUMENT for anything
+  // else.
   std::string Serialize() const;
   static absl::StatusOr<CsvPosition> Parse(std::string_view text);
 
@@ -84,19 +89,21 @@ struct BadLine {
 // Whether `name` keeps to S3's rules for bucket names; `why`, if not null, says what it breaks.
 bool IsValidBucketName(std::string_view name, std::string* why = nullptr);
 
-// `content` for people: printable ASCII as it is, other bytes as \xNN, quotes and backslashes escaped, in double
-// quotes, at most `limit` characters in all (then ending in `..."`).
+// `content` for people: printable ASCII as it is, other bytes as \xNN, quotes and backslashes escaped, in
+// double quotes, at most `limit` characters in all (then ending in `..."`).
 std::string ShowManifestText(std::string_view content, size_t limit = kMaxShownBytes);
 
 // One pass over one manifest. Movable, not thread-safe.
 class CsvManifestParser {
  public:
-  // A parser that goes on at `from`. INVALID_ARGUMENT, with the path `fields`, for columns that aren't as above.
+  // A parser that goes on at `from`. INVALID_ARGUMENT, with the path `fields`, for columns that aren't as
+  // above.
   static absl::StatusOr<CsvManifestParser> Create(CsvFormat format, const CsvPosition& from = {});
 
-  // Reads the next bytes of the manifest; the first call's begin at the position the parser was created with. `last`
-  // says that none follow (the chunk may be empty). Calls sink(const Task&) for each row, until a bad line is found;
-  // the views are valid until the sink returns, and position() then is the one just after that row.
+  // Reads the next bytes of the manifest; the first call's begin at the position the parser was created with.
+  // `last` says that none follow (the chunk may be empty). Calls sink(const Task&) for each row, until a bad
+  // line is found; the views are valid until the sink returns, and position() then is the one just after that
+  // row.
   template <typename Sink>
   void Feed(std::string_view chunk, bool last, Sink&& sink) {
     Begin(chunk, last);
@@ -116,11 +123,11 @@ class CsvManifestParser {
   struct Row {
     enum class End { kFound, kNeedsMore, kTooLong, kOpenQuote };
     End end = End::kNeedsMore;
-    size_t bytes = 0;    // before its line end
-    size_t next = 0;     // where the next row begins
-    size_t column = 0;   // kOpenQuote: the one with the quote, from 0
-    int64_t lines = 1;   // physical lines it is made of
-    uint8_t classes = 0; // which kinds of special bytes it has
+    size_t bytes = 0;     // before its line end
+    size_t next = 0;      // where the next row begins
+    size_t column = 0;    // kOpenQuote: the one with the quote, from 0
+    int64_t lines = 1;    // physical lines it is made of
+    uint8_t classes = 0;  // which kinds of special bytes it has
   };
 
   CsvManifestParser(CsvFormat format, const CsvPosition& from);
@@ -154,7 +161,7 @@ class CsvManifestParser {
   bool done_ = false;
   bool skipping_ = false;  // in the middle of a line that is known to be bad
 
-  std::string_view in_;        // what is unread of this Feed's chunk
+  std::string_view in_;  // what is unread of this Feed's chunk
   bool last_ = false;
   std::string carry_;          // the start of a row that began in an earlier chunk, and some of this one
   size_t carry_start_ = 0;     // what is unread of carry_ begins here

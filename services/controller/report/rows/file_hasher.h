@@ -18,8 +18,8 @@ struct evp_md_ctx_st;
 namespace drover {
 
 struct FileDigest {
-  std::string md5;      // 32 small hex digits
-  std::string sha256;   // 64 small hex digits
+  std::string md5;     // 32 small hex digits
+  std::string sha256;  // 64 small hex digits
   int64_t bytes = 0;
 };
 

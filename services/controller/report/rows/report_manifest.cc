@@ -15,7 +15,8 @@ using Json = nlohmann::ordered_json;
 absl::StatusOr<std::string> ReportManifestJson(const ReportManifest& manifest) {
   Json job = Json::parse(manifest.job_json, /*cb=*/nullptr, /*allow_exceptions=*/false);
   if (!job.is_object()) {
-    return Error(absl::StatusCode::kInvalidArgument, "BAD_JOB_JSON", "the job's configuration is not a JSON object");
+    return Error(absl::StatusCode::kInvalidArgument, "BAD_JOB_JSON",
+                 "the job's configuration is not a JSON object");
   }
   Json results = Json::array();
   for (const ReportResultFile& file : manifest.results) {

@@ -44,7 +44,7 @@ struct ReportManifest {
   int64_t total = 0;
   int64_t succeeded = 0;
   int64_t failed = 0;
-  int64_t unconfirmed = 0;     // may have run, without an outcome; no rows
+  int64_t unconfirmed = 0;      // may have run, without an outcome; no rows
   std::string job_json = "{}";  // the job's configuration, a JSON object; no secrets
 };
 

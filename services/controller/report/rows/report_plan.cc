@@ -10,12 +10,14 @@ ReportPlanner::ReportPlanner(ReportScope scope, int64_t max_rows)
   failed_.kind = RowKind::kFailed;
 }
 
-void ReportPlanner::Add(int64_t batch_no, int64_t succeeded, int64_t failed, std::vector<PlannedFile>& files) {
+void ReportPlanner::Add(int64_t batch_no, int64_t succeeded, int64_t failed,
+                        std::vector<PlannedFile>& files) {
   if (scope_ == ReportScope::kAllTasks) Count(succeeded_, batch_no, succeeded, files);
   Count(failed_, batch_no, failed, files);
 }
 
-void ReportPlanner::Count(PlannedFile& open, int64_t batch_no, int64_t rows, std::vector<PlannedFile>& files) {
+void ReportPlanner::Count(PlannedFile& open, int64_t batch_no, int64_t rows,
+                          std::vector<PlannedFile>& files) {
   if (rows <= 0) return;
   if (open.rows > 0 && open.rows + rows > max_rows_) {
     files.push_back(open);

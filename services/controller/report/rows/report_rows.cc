@@ -60,8 +60,9 @@ void AppendEnding(const Outcome& outcome, std::string& out) {
 
 std::string_view RowKindName(RowKind kind) { return kind == RowKind::kSucceeded ? "succeeded" : "failed"; }
 
-size_t AppendReportRows(const DecodedBatch& batch, const TaskSet& executed, absl::Span<const Outcome> non_default,
-                        RowKind kind, KeyEncoding key_encoding, std::string& out) {
+size_t AppendReportRows(const DecodedBatch& batch, const TaskSet& executed,
+                        absl::Span<const Outcome> non_default, RowKind kind, KeyEncoding key_encoding,
+                        std::string& out) {
   size_t rows = 0;
   if (kind == RowKind::kFailed) {
     for (const Outcome& outcome : non_default) {

@@ -30,8 +30,9 @@ std::string_view RowKindName(RowKind kind);
 // are. `executed` are the tasks with an outcome (of all segments of the batch), a subset of
 // All(batch.size()). `non_default` are the outcomes of those that did not succeed by default, ascending by
 // index, each index once; one that isn't in `executed` is left out.
-size_t AppendReportRows(const DecodedBatch& batch, const TaskSet& executed, absl::Span<const Outcome> non_default,
-                        RowKind kind, KeyEncoding key_encoding, std::string& out);
+size_t AppendReportRows(const DecodedBatch& batch, const TaskSet& executed,
+                        absl::Span<const Outcome> non_default, RowKind kind, KeyEncoding key_encoding,
+                        std::string& out);
 
 }  // namespace drover
 

@@ -76,14 +76,14 @@ TEST(Utf8, KnowsCharactersOfEachLength) {
 }
 
 TEST(Utf8, RefusesWhatRfc3629Forbids) {
-  EXPECT_FALSE(IsValidUtf8("\x80"));                  // a continuation alone
-  EXPECT_FALSE(IsValidUtf8("\xc3"));                  // cut off
+  EXPECT_FALSE(IsValidUtf8("\x80"));  // a continuation alone
+  EXPECT_FALSE(IsValidUtf8("\xc3"));  // cut off
   EXPECT_FALSE(IsValidUtf8("\xe2\x82"));
-  EXPECT_FALSE(IsValidUtf8("\xc0\xaf"));              // overlong
+  EXPECT_FALSE(IsValidUtf8("\xc0\xaf"));  // overlong
   EXPECT_FALSE(IsValidUtf8("\xe0\x80\xaf"));
   EXPECT_FALSE(IsValidUtf8("\xf0\x80\x80\xaf"));
-  EXPECT_FALSE(IsValidUtf8("\xed\xa0\x80"));          // a surrogate
-  EXPECT_FALSE(IsValidUtf8("\xf4\x90\x80\x80"));      // over U+10FFFF
+  EXPECT_FALSE(IsValidUtf8("\xed\xa0\x80"));      // a surrogate
+  EXPECT_FALSE(IsValidUtf8("\xf4\x90\x80\x80"));  // over U+10FFFF
   EXPECT_FALSE(IsValidUtf8("\xf5\x80\x80\x80"));
   EXPECT_FALSE(IsValidUtf8("\xc3("));
 }

@@ -116,7 +116,8 @@ TEST(Outcomes, RandomOnesMakeTheRoundTrip) {
     std::mt19937_64 random(seed);
     std::vector<Outcome> outcomes;
     const uint32_t step = 1 + static_cast<uint32_t>(random() % 100);
-    for (uint32_t index = static_cast<uint32_t>(random() % step); index < 4096; index += 1 + random() % step) {
+    for (uint32_t index = static_cast<uint32_t>(random() % step); index < 4096;
+         index += 1 + random() % step) {
       Outcome outcome = Failed(index, "Code" + std::to_string(random() % 5), std::string(random() % 20, 'm'));
       outcome.succeeded = random() % 2 == 0;
       outcome.http_status = static_cast<uint16_t>(random() % 1000);
@@ -163,7 +164,9 @@ TEST(SanitizeOutcomeText, CutsBetweenCharacters) {
 }
 
 TEST(SanitizeOutcomeText, ReplacesWhatCannotBeStored) {
-  EXPECT_EQ(SanitizeOutcomeText(std::string("a\0b", 3), 100), "a\xEF\xBF\xBD" "b");
+  EXPECT_EQ(SanitizeOutcomeText(std::string("a\0b", 3), 100),
+            "a\xEF\xBF\xBD"
+            "b");
   EXPECT_EQ(SanitizeOutcomeText("\xed\xa0\x80", 100), "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");  // a surrogate
   EXPECT_EQ(SanitizeOutcomeText("\xc3", 100), "\xEF\xBF\xBD");
   EXPECT_EQ(SanitizeOutcomeText("line\nbreak\ttab", 100), "line\nbreak\ttab");
@@ -193,11 +196,11 @@ TEST(DecodeOutcomes, RefusesWhatBreaksALimit) {
   ExpectRefused(Stored({0x81, 0x20}), "bad count");
   ExpectRefused(Stored({1, 2}), "bad dictionary size");
   ExpectRefused(Stored({1, 1, 2}), "bad result");
-  ExpectRefused(Stored({1, 1, 0, 0xe8, 0x07}), "bad HTTP status");                   // 1000
+  ExpectRefused(Stored({1, 1, 0, 0xe8, 0x07}), "bad HTTP status");  // 1000
   ExpectRefused(Stored({1, 1, 0, 0, 5, 'c'}), "bad code");
-  ExpectRefused(Stored({1, 1, 0, 0, 1, 0}), "bad code");                             // NUL
+  ExpectRefused(Stored({1, 1, 0, 0, 1, 0}), "bad code");  // NUL
   ExpectRefused(Stored({1, 1, 0, 0, 0, 1, 0xff}), "bad message");
-  ExpectRefused(Stored({1, 1, 0, 0, 0, 0, 0x80, 0x20, 0, 1, 0}), "bad index");       // 4096
+  ExpectRefused(Stored({1, 1, 0, 0, 0, 0, 0x80, 0x20, 0, 1, 0}), "bad index");  // 4096
   ExpectRefused(Stored({2, 1, 0, 0, 0, 0, 0xff, 0x1f, 0, 0, 0, 1, 1, 0, 0}), "bad index");
   ExpectRefused(Stored({1, 1, 0, 0, 0, 0, 3, 1, 1, 0}), "bad reference");
   ExpectRefused(Stored({2, 2, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 1, 1, 1, 1, 0, 0}), "unused result");
@@ -223,7 +226,8 @@ TEST(DecodeOutcomes, SurvivesDamagedBytes) {
   for (uint64_t seed = 1; seed <= 20'000; ++seed) {
     std::mt19937_64 random(seed);
     std::string damaged = random() % 2 == 0 ? compressed : stored;
-    for (size_t n = random() % 3 + 1; n > 0; --n) damaged[random() % damaged.size()] = static_cast<char>(random());
+    for (size_t n = random() % 3 + 1; n > 0; --n)
+      damaged[random() % damaged.size()] = static_cast<char>(random());
     if (random() % 4 == 0) damaged.resize(random() % damaged.size());
     const std::vector<char> exact(damaged.begin(), damaged.end());
     const absl::StatusOr<std::vector<Outcome>> decoded = DecodeOutcomes({exact.data(), exact.size()});

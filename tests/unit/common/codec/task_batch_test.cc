@@ -80,8 +80,11 @@ TEST(BatchSize, GrowsWithThePositionBetween32AndTheCap) {
 }
 
 TEST(TaskBatch, GivesBackWhatWasAdded) {
-  const std::vector<OwnedTask> tasks = {
-      {"b", "a/1", ""}, {"b", "a/23", ""}, {"b", "a/2", ""}, {"b", "z", ""}, {"b", std::string(1024, 'k'), ""}};
+  const std::vector<OwnedTask> tasks = {{"b", "a/1", ""},
+                                        {"b", "a/23", ""},
+                                        {"b", "a/2", ""},
+                                        {"b", "z", ""},
+                                        {"b", std::string(1024, 'k'), ""}};
   const std::string payload = Encode(tasks);
   EXPECT_EQ(payload[0], 1);
   TaskBatchReader reader;
@@ -92,8 +95,11 @@ TEST(TaskBatch, GivesBackWhatWasAdded) {
 }
 
 TEST(TaskBatch, KeepsSeveralBucketsAndVersionIds) {
-  const std::vector<OwnedTask> tasks = {{"first", "k", "v1"}, {"second", "k", ""},      {"first", "k2", "null"},
-                                        {"third", "\x01", ""}, {"second", "kk", std::string(1024, 'v')}};
+  const std::vector<OwnedTask> tasks = {{"first", "k", "v1"},
+                                        {"second", "k", ""},
+                                        {"first", "k2", "null"},
+                                        {"third", "\x01", ""},
+                                        {"second", "kk", std::string(1024, 'v')}};
   TaskBatchReader reader;
   const absl::StatusOr<DecodedBatch> batch = reader.Decode(Encode(tasks));
   ASSERT_TRUE(batch.ok()) << batch.status();
@@ -187,8 +193,9 @@ TEST(TaskBatch, TakesTwelveBytesAtMostForATaskWithARandomKey) {
   TaskBatchBuilder builder;
   while (!builder.Full(kMaxBatchTasks)) {
     char key[64];
-    std::snprintf(key, sizeof key, "photos/2024/%02u/user-%06u/img_%08x.jpg", static_cast<unsigned>(random() % 12 + 1),
-                  static_cast<unsigned>(random() % 1'000'000), static_cast<unsigned>(random()));
+    std::snprintf(key, sizeof key, "photos/2024/%02u/user-%06u/img_%08x.jpg",
+                  static_cast<unsigned>(random() % 12 + 1), static_cast<unsigned>(random() % 1'000'000),
+                  static_cast<unsigned>(random()));
     builder.Add({"photo-archive", key, ""});
   }
   EXPECT_LE(builder.Finish().size(), 12 * kMaxBatchTasks);
@@ -255,7 +262,7 @@ TEST(TaskBatchReader, RefusesContentsThatBreakALimit) {
   ExpectRefused(content({1, 1, 1, 'b', 1, 1, 0, 'k'}), "prefix longer than the key before");
   ExpectRefused(content({2, 1, 1, 'b', 0, 2, 1, 0, 0, 'k'}), "prefix longer than the key before");
   ExpectRefused(content({1, 1, 1, 'b', 0, 0, 0}), "bad key length");
-  ExpectRefused(content({2, 1, 1, 'b', 0, 1, 1, 0x80, 0x08, 0}), "bad key length");  // prefix 1 and suffix 1024
+  ExpectRefused(content({2, 1, 1, 'b', 0, 1, 1, 0x80, 0x08, 0}), "bad key length");  // 1 + 1024
   ExpectRefused(content({1, 1, 1, 'b', 0, 0x81, 0x08, 0}), "bad suffix length");
   ExpectRefused(content({1, 1, 1, 'b', 0, 1, 2, 'k'}), "bad version flag");
   ExpectRefused(content({1, 1, 1, 'b', 0, 1, 1, 0x81, 0x08}), "bad version id length");
@@ -268,9 +275,10 @@ TEST(TaskBatchReader, RefusesContentsThatBreakALimit) {
 TEST(TaskBatchReader, RefusesSharedPrefixesThatUnfoldBeyondTheLimit) {
   std::string content;
   PutVarint(4096, content);
-  content += std::string("\x01\x01"
-                         "b",
-                         3);
+  content += std::string(
+      "\x01\x01"
+      "b",
+      3);
   PutVarint(0, content);
   for (int i = 1; i < 4096; ++i) PutVarint(1024, content);
   PutVarint(1024, content);
@@ -295,10 +303,18 @@ TEST(TaskBatchReader, SurvivesDamagedBytes) {
     for (size_t n = random() % 3 + 1; n > 0; --n) {
       const size_t at = random() % damaged.size();
       switch (random() % 4) {
-        case 0: damaged[at] = static_cast<char>(random()); break;
-        case 1: damaged[at] = static_cast<char>(damaged[at] ^ (1 << random() % 8)); break;
-        case 2: damaged.resize(std::max<size_t>(at, 1)); break;
-        default: damaged.insert(at, 1, static_cast<char>(random())); break;
+        case 0:
+          damaged[at] = static_cast<char>(random());
+          break;
+        case 1:
+          damaged[at] = static_cast<char>(damaged[at] ^ (1 << random() % 8));
+          break;
+        case 2:
+          damaged.resize(std::max<size_t>(at, 1));
+          break;
+        default:
+          damaged.insert(at, 1, static_cast<char>(random()));
+          break;
       }
     }
     // An exact allocation, so that a byte too many is seen.

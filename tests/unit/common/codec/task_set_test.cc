@@ -144,16 +144,17 @@ TEST(TaskSet, AgreesWithASetOfNumbers) {
 TEST(TaskSet, RefusesBytesThatNoSetHas) {
   const auto refused = [](const std::string& bytes, size_t limit) {
     const absl::Status status = TaskSet::Decode(bytes, limit).status();
-    return status.code() == absl::StatusCode::kInvalidArgument && GetErrorDetails(status)->reason == "BAD_TASK_SET";
+    return status.code() == absl::StatusCode::kInvalidArgument &&
+           GetErrorDetails(status)->reason == "BAD_TASK_SET";
   };
-  EXPECT_TRUE(refused(Bytes({0}), 10));                    // a gap without a run
-  EXPECT_TRUE(refused(Bytes({0, 0}), 10));                 // an empty run
-  EXPECT_TRUE(refused(Bytes({0, 1, 0, 1}), 10));           // two runs that are one
-  EXPECT_TRUE(refused(Bytes({0, 11}), 10));                // beyond the limit
+  EXPECT_TRUE(refused(Bytes({0}), 10));           // a gap without a run
+  EXPECT_TRUE(refused(Bytes({0, 0}), 10));        // an empty run
+  EXPECT_TRUE(refused(Bytes({0, 1, 0, 1}), 10));  // two runs that are one
+  EXPECT_TRUE(refused(Bytes({0, 11}), 10));       // beyond the limit
   EXPECT_TRUE(refused(Bytes({10, 1}), 10));
-  EXPECT_TRUE(refused(Bytes({0, 0x81, 0x00}), 10));        // 1, but in two bytes
-  EXPECT_TRUE(refused(Bytes({0, 0x80}), 10));              // cut off
-  EXPECT_TRUE(refused(Bytes({0, 0x81, 0x20}), 100'000));   // beyond what any batch holds
+  EXPECT_TRUE(refused(Bytes({0, 0x81, 0x00}), 10));       // 1, but in two bytes
+  EXPECT_TRUE(refused(Bytes({0, 0x80}), 10));             // cut off
+  EXPECT_TRUE(refused(Bytes({0, 0x81, 0x20}), 100'000));  // beyond what any batch holds
   EXPECT_TRUE(refused(Bytes({5, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1}), 4096));
   EXPECT_TRUE(refused(Bytes({0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 127}), 4096));
 }

@@ -13,7 +13,9 @@
 namespace drover {
 
 static void PrintTo(const CsvPosition& position, std::ostream* out) { *out << position.Serialize(); }
-static void PrintTo(const BadLine& bad, std::ostream* out) { *out << "line " << bad.line << ": " << bad.reason; }
+static void PrintTo(const BadLine& bad, std::ostream* out) {
+  *out << "line " << bad.line << ": " << bad.reason;
+}
 
 namespace {
 
@@ -36,7 +38,8 @@ struct OwnedTask {
 };
 
 void PrintTo(const OwnedTask& task, std::ostream* out) {
-  *out << ShowManifestText(task.bucket) << "," << ShowManifestText(task.key) << "," << ShowManifestText(task.version_id);
+  *out << ShowManifestText(task.bucket) << "," << ShowManifestText(task.key) << ","
+       << ShowManifestText(task.version_id);
 }
 
 // All that a parser says about a manifest.
@@ -49,10 +52,11 @@ struct Reading {
   friend bool operator==(const Reading&, const Reading&) = default;
 };
 
-// Reads `manifest` from `from` on in chunks whose sizes next_size() tells. Each chunk is a copy of its own, gone when
-// the next comes: nothing may point into an old one.
+// Reads `manifest` from `from` on in chunks whose sizes next_size() tells. Each chunk is a copy of its own,
+// gone when the next comes: nothing may point into an old one.
 template <typename NextSize>
-Reading ReadInChunks(std::string_view manifest, CsvFormat format, NextSize next_size, const CsvPosition& from = {}) {
+Reading ReadInChunks(std::string_view manifest, CsvFormat format, NextSize next_size,
+                     const CsvPosition& from = {}) {
   absl::StatusOr<CsvManifestParser> parser = CsvManifestParser::Create(std::move(format), from);
   EXPECT_TRUE(parser.ok()) << parser.status();
   Reading reading;
@@ -91,8 +95,9 @@ std::string Wrong(std::string_view manifest, int64_t line, std::vector<CsvField>
 
 TEST(CsvManifest, EachRowIsATaskWithItsKeyDecoded) {
   const Reading reading = Read("photos,2024/a%20b.jpg\nphotos,%C3%A9%2C%22\nother-bucket,plain\n");
-  EXPECT_THAT(reading.tasks, ElementsAre(OwnedTask{"photos", "2024/a b.jpg", ""}, OwnedTask{"photos", "é,\"", ""},
-                                         OwnedTask{"other-bucket", "plain", ""}));
+  EXPECT_THAT(reading.tasks,
+              ElementsAre(OwnedTask{"photos", "2024/a b.jpg", ""}, OwnedTask{"photos", "é,\"", ""},
+                          OwnedTask{"other-bucket", "plain", ""}));
   EXPECT_THAT(reading.bad_lines, IsEmpty());
   EXPECT_EQ(reading.end, (CsvPosition{61, 3, VersionIds::kUnknown}));
 }
@@ -107,16 +112,17 @@ TEST(CsvManifest, PlainKeysAreTakenAsTheyAre) {
 }
 
 TEST(CsvManifest, ColumnsMayComeInAnyOrderAndBeIgnored) {
-  EXPECT_THAT(Read("1,v1,k1,bucket,x\n,v2,k2,bucket,\"\"\n",
-                   {CsvField::kIgnore, CsvField::kVersionId, CsvField::kKey, CsvField::kBucket, CsvField::kIgnore})
-                  .tasks,
-              ElementsAre(OwnedTask{"bucket", "k1", "v1"}, OwnedTask{"bucket", "k2", "v2"}));
+  EXPECT_THAT(
+      Read("1,v1,k1,bucket,x\n,v2,k2,bucket,\"\"\n",
+           {CsvField::kIgnore, CsvField::kVersionId, CsvField::kKey, CsvField::kBucket, CsvField::kIgnore})
+          .tasks,
+      ElementsAre(OwnedTask{"bucket", "k1", "v1"}, OwnedTask{"bucket", "k2", "v2"}));
 }
 
 TEST(CsvManifest, WindowsLineEndsAreLineEnds) {
   const Reading reading = Read("photos,a\r\nphotos,\"b\"\r\n\r\nphotos,c\r\n");
-  EXPECT_THAT(reading.tasks,
-              ElementsAre(OwnedTask{"photos", "a", ""}, OwnedTask{"photos", "b", ""}, OwnedTask{"photos", "c", ""}));
+  EXPECT_THAT(reading.tasks, ElementsAre(OwnedTask{"photos", "a", ""}, OwnedTask{"photos", "b", ""},
+                                         OwnedTask{"photos", "c", ""}));
   EXPECT_EQ(reading.end.line, 4);
 }
 
@@ -129,7 +135,8 @@ TEST(CsvManifest, ACarriageReturnElsewhereIsAnOrdinaryCharacter) {
 TEST(CsvManifest, AByteOrderMarkIsSkippedAtTheStartOnly) {
   EXPECT_THAT(Read("\xEF\xBB\xBFphotos,a\n").tasks, ElementsAre(OwnedTask{"photos", "a", ""}));
   EXPECT_THAT(Read("\xEF\xBB\xBF\"photos\",a\n").tasks, ElementsAre(OwnedTask{"photos", "a", ""}));
-  EXPECT_THAT(Read("\xEF\xBB\xBF\"photos\",\"a,\nb\"\n").tasks, ElementsAre(OwnedTask{"photos", "a,\nb", ""}));
+  EXPECT_THAT(Read("\xEF\xBB\xBF\"photos\",\"a,\nb\"\n").tasks,
+              ElementsAre(OwnedTask{"photos", "a,\nb", ""}));
   EXPECT_THAT(Read("\xEF\xBB\xBF").tasks, IsEmpty());
   EXPECT_THAT(Read("\xEF\xBB\xBF").bad_lines, IsEmpty());
   EXPECT_THAT(Wrong("photos,a\n\xEF\xBB\xBFphotos,b\n", 2), HasSubstr("Bucket: has \"\\xef\""));
@@ -174,13 +181,15 @@ TEST(CsvManifest, ABadRowOfSeveralLinesIsNamedByItsFirst) {
 }
 
 TEST(CsvManifest, TextAfterAClosingQuoteIsBad) {
-  EXPECT_THAT(Wrong("photos,\"a\"b\n", 1), AllOf(HasSubstr("Key: text after the closing quote"), HasSubstr("\"b\"")));
+  EXPECT_THAT(Wrong("photos,\"a\"b\n", 1),
+              AllOf(HasSubstr("Key: text after the closing quote"), HasSubstr("\"b\"")));
 }
 
 TEST(CsvManifest, AnOpenQuoteMakesOnlyItsLineBad) {
   const Reading reading = Read("photos,a\nphotos,\"b\nphotos\nphotos,c\n");
   EXPECT_THAT(reading.bad_lines,
-              ElementsAre(AllOf(Field(&BadLine::line, 2), Field(&BadLine::reason, HasSubstr("Key: its quote is not"))),
+              ElementsAre(AllOf(Field(&BadLine::line, 2),
+                                Field(&BadLine::reason, HasSubstr("Key: its quote is not"))),
                           AllOf(Field(&BadLine::line, 3), Field(&BadLine::reason, HasSubstr("1 column")))));
   EXPECT_THAT(Wrong("\"", 1), HasSubstr("Bucket: its quote is not closed"));
 }
@@ -194,27 +203,32 @@ TEST(CsvManifest, ARowIsAtMost64KiB) {
                 AllOf(HasSubstr("row longer than 65536 bytes"), HasSubstr("photos,k,xxx")));
   }
   const Reading reading = Read(row(1'000'000) + "\nphotos\n" + row(70'000) + "\nphotos,k,\n", fields);
-  EXPECT_THAT(reading.bad_lines, ElementsAre(Field(&BadLine::line, 1), Field(&BadLine::line, 2), Field(&BadLine::line, 3)));
+  EXPECT_THAT(reading.bad_lines,
+              ElementsAre(Field(&BadLine::line, 1), Field(&BadLine::line, 2), Field(&BadLine::line, 3)));
   // With quotes it is the same, though the row has many lines.
   std::string lines = "photos,k,\"";
   while (lines.size() < 70'000) lines += "photos,k,\n";
   const Reading quoted = Read(lines + "\"\n", fields);
   ASSERT_FALSE(quoted.bad_lines.empty());
   EXPECT_EQ(quoted.bad_lines[0].line, 1);
-  EXPECT_THAT(quoted.bad_lines[0].reason, HasSubstr("column 3 (ignored): its quote is not closed within 65536 bytes"));
+  EXPECT_THAT(quoted.bad_lines[0].reason,
+              HasSubstr("column 3 (ignored): its quote is not closed within 65536 bytes"));
 }
 
 TEST(CsvManifest, ANulIsBadWhereverItIs) {
-  EXPECT_THAT(Wrong(std::string("photos,a\0b\n", 11), 1), AllOf(HasSubstr("Key: has a NUL"), HasSubstr("a\\x00b")));
+  EXPECT_THAT(Wrong(std::string("photos,a\0b\n", 11), 1),
+              AllOf(HasSubstr("Key: has a NUL"), HasSubstr("a\\x00b")));
   EXPECT_THAT(Wrong(std::string("pho\0tos,a\n", 10), 1), HasSubstr("Bucket: has a NUL"));
   EXPECT_THAT(Wrong("photos,a%00b\n", 1), HasSubstr("Key: has a NUL"));
-  EXPECT_THAT(Wrong(std::string("photos,a,\0\n", 11), 1, {CsvField::kBucket, CsvField::kKey, CsvField::kIgnore}),
-              HasSubstr("column 3 (ignored): has a NUL"));
+  EXPECT_THAT(
+      Wrong(std::string("photos,a,\0\n", 11), 1, {CsvField::kBucket, CsvField::kKey, CsvField::kIgnore}),
+      HasSubstr("column 3 (ignored): has a NUL"));
 }
 
 TEST(CsvManifest, KeysAreUtf8AfterDecoding) {
   EXPECT_THAT(Read("photos,\xC3\xA9%C3%A9\xC3%A9\n").tasks, ElementsAre(OwnedTask{"photos", "ééé", ""}));
-  EXPECT_THAT(Wrong("photos,ab%FFc\n", 1), AllOf(HasSubstr("Key: not UTF-8 at byte 3"), HasSubstr("ab\\xffc")));
+  EXPECT_THAT(Wrong("photos,ab%FFc\n", 1),
+              AllOf(HasSubstr("Key: not UTF-8 at byte 3"), HasSubstr("ab\\xffc")));
   EXPECT_THAT(Wrong("photos,\xC3\n", 1), HasSubstr("Key: not UTF-8 at byte 1"));
   EXPECT_THAT(Wrong("photos,%ED%A0%80\n", 1), HasSubstr("Key: not UTF-8"));
 }
@@ -230,9 +244,11 @@ TEST(CsvManifest, KeysHave1To1024BytesAfterDecoding) {
   EXPECT_THAT(Wrong("photos,\"\"\n", 1), "Key: empty");
   std::string escaped;
   for (int i = 0; i < 1024; ++i) escaped += "%41";
-  EXPECT_THAT(Read("photos," + escaped + "\n").tasks, ElementsAre(OwnedTask{"photos", std::string(1024, 'A'), ""}));
+  EXPECT_THAT(Read("photos," + escaped + "\n").tasks,
+              ElementsAre(OwnedTask{"photos", std::string(1024, 'A'), ""}));
   EXPECT_THAT(Wrong("photos," + escaped + "A\n", 1), HasSubstr("Key: 1025 bytes, at most 1024"));
-  EXPECT_THAT(Wrong("photos," + std::string(1025, 'k') + "\n", 1), HasSubstr("Key: 1025 bytes, at most 1024"));
+  EXPECT_THAT(Wrong("photos," + std::string(1025, 'k') + "\n", 1),
+              HasSubstr("Key: 1025 bytes, at most 1024"));
 }
 
 TEST(CsvManifest, BucketsKeepToS3sNamingRules) {
@@ -256,7 +272,8 @@ TEST(CsvManifest, BucketsKeepToS3sNamingRules) {
   EXPECT_THAT(why("ab."), HasSubstr("begin and end"));
   EXPECT_THAT(why("a..b"), HasSubstr("two dots"));
   EXPECT_THAT(why("192.168.5.4"), HasSubstr("IP address"));
-  EXPECT_THAT(Wrong("photos,a\nPhotos,b\n", 2), AllOf(HasSubstr("Bucket: has a capital letter"), HasSubstr("\"Photos\"")));
+  EXPECT_THAT(Wrong("photos,a\nPhotos,b\n", 2),
+              AllOf(HasSubstr("Bucket: has a capital letter"), HasSubstr("\"Photos\"")));
   EXPECT_THAT(Wrong(",b\n", 1), "Bucket: empty");
 }
 
@@ -284,7 +301,8 @@ TEST(CsvManifest, VersionIdsAreShortTextWithoutControlCharacters) {
   EXPECT_EQ(Read("photos,a," + std::string(1024, 'v') + "\n", kBucketKeyVersion).tasks.size(), 1u);
   EXPECT_THAT(Wrong("photos,a," + std::string(1025, 'v') + "\n", 1, kBucketKeyVersion),
               HasSubstr("VersionId: 1025 bytes, at most 1024"));
-  EXPECT_THAT(Wrong("photos,a,v\t1\n", 1, kBucketKeyVersion), HasSubstr("VersionId: has a control character: \"v\\x091\""));
+  EXPECT_THAT(Wrong("photos,a,v\t1\n", 1, kBucketKeyVersion),
+              HasSubstr("VersionId: has a control character: \"v\\x091\""));
   EXPECT_THAT(Wrong("photos,a,v\x7f\n", 1, kBucketKeyVersion), HasSubstr("control character"));
   EXPECT_THAT(Wrong("photos,a,\xff\n", 1, kBucketKeyVersion), HasSubstr("VersionId: not UTF-8"));
 }
@@ -377,8 +395,8 @@ TEST(CsvPosition, IsStoredAsTextAndReadBack) {
     EXPECT_EQ(*parsed, position);
   }
   EXPECT_EQ((CsvPosition{1048576, 20000, VersionIds::kWith}).Serialize(), "1048576:20000:with");
-  for (const char* text : {"", ":", "1:2", "1:1:", "1:1:maybe", "-1:0:with", "1:2:with", "+1:1:with", " 1:1:with",
-                           "01:1:with", "1:1:with ", "99999999999999999999:1:with", "a:b:c"}) {
+  for (const char* text : {"", ":", "1:2", "1:1:", "1:1:maybe", "-1:0:with", "1:2:with", "+1:1:with",
+                           " 1:1:with", "01:1:with", "1:1:with ", "99999999999999999999:1:with", "a:b:c"}) {
     EXPECT_EQ(CsvPosition::Parse(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
   }
 }
@@ -401,13 +419,15 @@ std::string RandomManifest(std::mt19937_64& random, std::vector<OwnedTask>& task
   const bool windows = random() % 3 == 0;
   const size_t longest = random() % 3 == 0 ? 300 : 20;
   for (size_t rows = random() % 60; rows > 0; --rows) {
-    OwnedTask task{"bucket-" + text("ab", 2), text("ab/,\"\n\r +%\x01~", longest), versions ? text("v1,\"", 6) : ""};
+    OwnedTask task{"bucket-" + text("ab", 2), text("ab/,\"\n\r +%\x01~", longest),
+                   versions ? text("v1,\"", 6) : ""};
     std::string encoded;
     bool must_be_quoted = false;
     for (const char c : task.key) {
       if (c == '%' || random() % 3 == 0) {
         char escape[4];
-        std::snprintf(escape, sizeof escape, random() % 2 == 0 ? "%%%02X" : "%%%02x", static_cast<unsigned char>(c));
+        std::snprintf(escape, sizeof escape, random() % 2 == 0 ? "%%%02X" : "%%%02x",
+                      static_cast<unsigned char>(c));
         encoded += escape;
       } else {
         encoded += c;
@@ -423,7 +443,8 @@ std::string RandomManifest(std::mt19937_64& random, std::vector<OwnedTask>& task
   return manifest;
 }
 
-const std::vector<CsvField> kFourColumns = {CsvField::kBucket, CsvField::kKey, CsvField::kVersionId, CsvField::kIgnore};
+const std::vector<CsvField> kFourColumns = {CsvField::kBucket, CsvField::kKey, CsvField::kVersionId,
+                                            CsvField::kIgnore};
 
 TEST(CsvManifestProperty, ReadsWhatAnotherWriterWroteInChunksOfAnySizeAndFromAnyPosition) {
   for (uint64_t seed = 1; seed <= 400; ++seed) {
@@ -446,29 +467,33 @@ TEST(CsvManifestProperty, ReadsWhatAnotherWriterWroteInChunksOfAnySizeAndFromAny
     const size_t done = random() % tasks.size();
     const absl::StatusOr<CsvPosition> from = CsvPosition::Parse(whole.positions[done].Serialize());
     ASSERT_TRUE(from.ok());
-    const Reading rest =
-        ReadInChunks(manifest, {kFourColumns}, [&] { return 1 + random() % (2 * largest); }, *from);
-    ASSERT_EQ(rest.tasks, std::vector<OwnedTask>(tasks.begin() + static_cast<ptrdiff_t>(done) + 1, tasks.end()));
+    const Reading rest = ReadInChunks(
+        manifest, {kFourColumns}, [&] { return 1 + random() % (2 * largest); }, *from);
+    ASSERT_EQ(rest.tasks,
+              std::vector<OwnedTask>(tasks.begin() + static_cast<ptrdiff_t>(done) + 1, tasks.end()));
     ASSERT_EQ(rest.end, whole.end);
   }
 }
 
-// Whatever the bytes are: how they are cut into chunks changes nothing, tasks keep to the limits, and memory outside of
-// the chunk is never touched (asan).
+// Whatever the bytes are: how they are cut into chunks changes nothing, tasks keep to the limits, and memory
+// outside of the chunk is never touched (asan).
 TEST(CsvManifestProperty, HostileBytesGiveTheSameAnswerInChunksOfAnySize) {
   for (uint64_t seed = 1; seed <= 4000; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
-    constexpr std::string_view kPieces[] = {",",    "\"",    "\n",    "\r",   "%",  "%4",       "%41",   "abc",
-                                            "\"\"", "\r\n",  "a,b\n", "\xff", "é",  "abc,k,,\n", "%00",  "\xEF\xBB\xBF",
-                                            "A",    "abc,\"", "\",",  "\",,\n", "v", "abc,k,v,\n"};
+    constexpr std::string_view kPieces[] = {",",   "\"",        "\n",   "\r",           "%",     "%4",
+                                            "%41", "abc",       "\"\"", "\r\n",         "a,b\n", "\xff",
+                                            "é",   "abc,k,,\n", "%00",  "\xEF\xBB\xBF", "A",     "abc,\"",
+                                            "\",", "\",,\n",    "v",    "abc,k,v,\n"};
     std::string manifest;
     for (size_t n = random() % 60; n > 0; --n) {
-      manifest += random() % 20 == 0 ? std::string(1, '\0') : std::string(kPieces[random() % std::size(kPieces)]);
+      manifest +=
+          random() % 20 == 0 ? std::string(1, '\0') : std::string(kPieces[random() % std::size(kPieces)]);
     }
     if (random() % 8 == 0) {
       // Rows around the longest: the limit must be seen at the same byte.
-      manifest.insert(random() % (manifest.size() + 1), std::string(kMaxCsvLineBytes - 40 + random() % 80, 'x'));
+      manifest.insert(random() % (manifest.size() + 1),
+                      std::string(kMaxCsvLineBytes - 40 + random() % 80, 'x'));
     }
     const Reading whole = Read(manifest, kFourColumns);
     const size_t largest = 1 + random() % (manifest.size() > 1000 ? 70'000 : 20);

@@ -31,11 +31,13 @@ TEST(ReportManifest, HoldsTheFieldsOfS3BatchOperationsFirstAndInTheirOrder) {
   const auto json = nlohmann::ordered_json::parse(*text);
   std::vector<std::string> names;
   for (const auto& [name, value] : json.items()) names.push_back(name);
-  EXPECT_EQ(names, (std::vector<std::string>{"Format", "ReportCreationDate", "Results", "ReportSchema", "JobId",
-                                             "Status", "FailureCodes", "FailureReasons", "Counts", "Job"}));
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"Format", "ReportCreationDate", "Results", "ReportSchema", "JobId",
+                                      "Status", "FailureCodes", "FailureReasons", "Counts", "Job"}));
   EXPECT_EQ(json["Format"], "Report_CSV_20180820");
   EXPECT_EQ(json["ReportCreationDate"], "2024-03-01T10:00:00.123Z");
-  EXPECT_EQ(json["ReportSchema"], "Bucket, Key, VersionId, TaskStatus, HTTPStatusCode, ErrorCode, ResultMessage");
+  EXPECT_EQ(json["ReportSchema"],
+            "Bucket, Key, VersionId, TaskStatus, HTTPStatusCode, ErrorCode, ResultMessage");
   ASSERT_EQ(json["Results"].size(), 2u);
   const nlohmann::ordered_json expected = {{"TaskExecutionStatus", "succeeded"},
                                            {"Bucket", "reports"},
@@ -58,7 +60,8 @@ TEST(ReportManifest, HoldsTheFieldsOfS3BatchOperationsFirstAndInTheirOrder) {
 TEST(ReportManifest, WholeSecondsKeepTheirMilliseconds) {
   ReportManifest manifest = Example();
   manifest.created = absl::FromUnixSeconds(1709287200);
-  EXPECT_EQ(nlohmann::json::parse(*ReportManifestJson(manifest))["ReportCreationDate"], "2024-03-01T10:00:00.000Z");
+  EXPECT_EQ(nlohmann::json::parse(*ReportManifestJson(manifest))["ReportCreationDate"],
+            "2024-03-01T10:00:00.000Z");
 }
 
 TEST(ReportManifest, WithoutResultsAndFailuresTheListsAreEmptyNotMissing) {
@@ -82,7 +85,8 @@ TEST(ReportManifest, RefusesAConfigurationThatIsNoJsonObject) {
 TEST(ReportManifest, BytesThatAreNotUtf8AreReplaced) {
   ReportManifest manifest = Example();
   manifest.failure_reasons = {"bad \xff byte"};
-  EXPECT_EQ(nlohmann::json::parse(*ReportManifestJson(manifest))["FailureReasons"][0], "bad \xEF\xBF\xBD byte");
+  EXPECT_EQ(nlohmann::json::parse(*ReportManifestJson(manifest))["FailureReasons"][0],
+            "bad \xEF\xBF\xBD byte");
 }
 
 TEST(FileHasher, GivesTheKnownDigests) {

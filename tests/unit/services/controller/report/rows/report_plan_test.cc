@@ -65,8 +65,9 @@ TEST(ReportPlan, AFileHoldsAMillionRowsUnlessToldOtherwise) {
 }
 
 TEST(ReportPlan, ABatchOverTheLimitIsOneFile) {
-  EXPECT_THAT(Plan(ReportScope::kAllTasks, 10, {{0, 11, 0}, {1, 1, 0}}),
-              ElementsAre(PlannedFile{RowKind::kSucceeded, 0, 1, 11}, PlannedFile{RowKind::kSucceeded, 1, 2, 1}));
+  EXPECT_THAT(
+      Plan(ReportScope::kAllTasks, 10, {{0, 11, 0}, {1, 1, 0}}),
+      ElementsAre(PlannedFile{RowKind::kSucceeded, 0, 1, 11}, PlannedFile{RowKind::kSucceeded, 1, 2, 1}));
 }
 
 TEST(ReportPlan, EachRowOfEachBatchIsInExactlyOneFile) {
@@ -77,12 +78,15 @@ TEST(ReportPlan, EachRowOfEachBatchIsInExactlyOneFile) {
     std::vector<Counts> batches;
     int64_t batch_no = 0;
     for (size_t n = random() % 100; n > 0; --n, batch_no += 1 + random() % 3) {
-      batches.push_back({batch_no, static_cast<int64_t>(random() % 10), static_cast<int64_t>(random() % 4 / 3)});
+      batches.push_back(
+          {batch_no, static_cast<int64_t>(random() % 10), static_cast<int64_t>(random() % 4 / 3)});
     }
     const std::vector<PlannedFile> files = Plan(ReportScope::kAllTasks, max_rows, batches);
     EXPECT_EQ(files, Plan(ReportScope::kAllTasks, max_rows, batches));
     for (const RowKind kind : {RowKind::kSucceeded, RowKind::kFailed}) {
-      const auto rows_of = [kind](const Counts& c) { return kind == RowKind::kSucceeded ? c.succeeded : c.failed; };
+      const auto rows_of = [kind](const Counts& c) {
+        return kind == RowKind::kSucceeded ? c.succeeded : c.failed;
+      };
       int64_t planned = 0;
       int64_t total = 0;
       int64_t last_end = 0;
@@ -91,7 +95,8 @@ TEST(ReportPlan, EachRowOfEachBatchIsInExactlyOneFile) {
         if (file.kind != kind) continue;
         int64_t rows = 0;
         for (const Counts& counts : batches) {
-          if (counts.batch_no >= file.first_batch && counts.batch_no < file.end_batch) rows += rows_of(counts);
+          if (counts.batch_no >= file.first_batch && counts.batch_no < file.end_batch)
+            rows += rows_of(counts);
         }
         EXPECT_EQ(rows, file.rows);
         EXPECT_GT(file.rows, 0);

@@ -31,8 +31,8 @@ Outcome Failed(uint32_t index, std::string code, std::string message) {
   return outcome;
 }
 
-std::string Rows(const DecodedBatch& batch, const TaskSet& executed, const std::vector<Outcome>& outcomes, RowKind kind,
-                 KeyEncoding encoding = KeyEncoding::kUrl) {
+std::string Rows(const DecodedBatch& batch, const TaskSet& executed, const std::vector<Outcome>& outcomes,
+                 RowKind kind, KeyEncoding encoding = KeyEncoding::kUrl) {
   std::string out = "before\n";
   const size_t rows = AppendReportRows(batch, executed, outcomes, kind, encoding, out);
   EXPECT_TRUE(out.starts_with("before\n"));
@@ -118,7 +118,8 @@ TEST(ReportRows, ColumnsAreQuotedOnlyWhereNeeded) {
 }
 
 TEST(ReportRows, BucketsMayChangeFromRowToRow) {
-  const DecodedBatch batch = Batch({{"first", "k", ""}, {"second", "k", ""}, {"first", "k", ""}, {"first", "k", "v"}});
+  const DecodedBatch batch =
+      Batch({{"first", "k", ""}, {"second", "k", ""}, {"first", "k", ""}, {"first", "k", "v"}});
   EXPECT_EQ(Rows(batch, TaskSet::All(4), {}, RowKind::kSucceeded),
             "first,k,,succeeded,200,,Successful\n"
             "second,k,,succeeded,200,,Successful\n"
@@ -143,7 +144,8 @@ TEST(ReportRows, RandomBatchesCanBeReadBackAsCsv) {
     std::vector<std::vector<std::string>> expected[2];
     const KeyEncoding encoding = random() % 2 == 0 ? KeyEncoding::kUrl : KeyEncoding::kPlain;
     for (uint32_t i = 0; i < 1 + random() % 100; ++i) {
-      tasks.push_back({"bucket" + std::to_string(random() % 2), "k" + text(20), random() % 2 == 0 ? "" : text(5)});
+      tasks.push_back(
+          {"bucket" + std::to_string(random() % 2), "k" + text(20), random() % 2 == 0 ? "" : text(5)});
       if (random() % 5 == 0) continue;
       executed.Add(i);
       std::string key;
