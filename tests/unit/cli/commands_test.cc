@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -73,6 +75,23 @@ TEST_F(CommandsTest, HelpAndVersionAreNoErrors) {
   EXPECT_EQ(Drover({"--help"}).code, ExitCode::kOk);
   EXPECT_THAT(Drover({"job", "create", "--help"}).out, AllOf(HasSubstr("Examples:"), HasSubstr("--failure-minimum")));
   EXPECT_THAT(Drover({"--version"}).out, HasSubstr("drover 1.2.3"));
+}
+
+TEST_F(CommandsTest, EveryFlagIsInTheDocumentation) {
+  std::ifstream file(DROVER_SOURCE_DIR "/docs/cli.md");
+  const std::string docs(std::istreambuf_iterator<char>(file), {});
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"--help"}, {"job", "create", "--help"}, {"job", "list", "--help"}, {"job", "watch", "--help"}, {"job", "cancel", "--help"}}) {
+    const std::string help = Drover(words).out;
+    const std::string options = help.substr(0, help.find("Examples:"));
+    int flags = 0;
+    for (size_t at = options.find("--"); at != std::string::npos; at = options.find("--", at + 2)) {
+      const std::string flag = options.substr(at, options.find_first_not_of("-abcdefghijklmnopqrstuvwxyz", at) - at);
+      EXPECT_THAT(docs, HasSubstr(flag));
+      ++flags;
+    }
+    EXPECT_GT(flags, 0);
+  }
 }
 
 TEST_F(CommandsTest, CreatePrintsTheJobInEachFormat) {
