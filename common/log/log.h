@@ -59,7 +59,7 @@ class LogField {
   LogField(std::string_view key, double value) : key_(key), value_(value) {}
   LogField(std::string_view key, absl::Duration value) : key_(key), value_(value) {}
   LogField(std::string_view key, absl::Time value) : key_(key), value_(value) {}
-  LogField(std::string_view key, const absl::Status& value) : key_(key), value_(value.ToString()) {}
+  LogField(std::string_view key, const absl::Status& value) : key_(key), value_(value.ToString(absl::StatusToStringMode::kWithNoExtraData)) {}
   template <std::same_as<bool> T>
   LogField(std::string_view key, T value) : key_(key), value_(value) {}
   template <std::signed_integral T>

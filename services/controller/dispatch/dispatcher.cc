@@ -128,7 +128,9 @@ void Dispatcher::OnClosed(StreamId stream) {
   LogInfo("worker.detached", {{"session", unsent.session}, {"attachment", unsent.attachment},
                               {"unsent", unsent.leases.size()}, {"goodbye", unsent.goodbye}});
   MutexLock lock(&mu_);
-  for (const auto& [job_id, lease] : unsent.leases) to_return_.push_back({unsent.session, unsent.attachment, job_id, lease});
+  for (const auto& [job_id, lease] : unsent.leases) {
+    to_return_.push_back({unsent.session, unsent.attachment, job_id, lease, CameBack::kGivenBack});
+  }
   if (unsent.goodbye) goodbyes_.push_back(unsent.session);
   ++wakes_;
   changed_.NotifyAll();
@@ -222,7 +224,8 @@ bool Dispatcher::ClaimFor(const JobView& view, int64_t share) {
     const ClaimedLease& lease = result->leases[i];
     const Fleet::Slot& slot = slots[lease.slot];
     if (!payloads.ok() || !fleet_.AddGrant(slot, view.job_id, lease, std::move((*payloads)[i].payload), context)) {
-      withdrawn.push_back({slot.claim.session, slot.claim.attachment, view.job_id, {lease.batch_no, lease.lease_id}});
+      withdrawn.push_back({slot.claim.session, slot.claim.attachment, view.job_id, {lease.batch_no, lease.lease_id},
+                           CameBack::kGivenBack});
     }
   }
   fleet_.EndClaim(slots);
@@ -255,12 +258,13 @@ void Dispatcher::ReviewJobs() {
 // --------------------------------------------------------------------------------------------------------- returning
 
 void Dispatcher::ReturnWithdrawn(const std::vector<Fleet::Withdrawn>& withdrawn) {
-  std::map<JobId, std::vector<Fleet::Withdrawn>> by_job;
-  for (const Fleet::Withdrawn& lease : withdrawn) by_job[lease.job_id].push_back(lease);
-  for (const auto& [job_id, leases] : by_job) {
+  std::map<std::pair<JobId, CameBack>, std::vector<Fleet::Withdrawn>> by_job;
+  for (const Fleet::Withdrawn& lease : withdrawn) by_job[{lease.job_id, lease.how}].push_back(lease);
+  for (const auto& [key, leases] : by_job) {
+    const auto& [job_id, how] = key;
     std::vector<Storage::OwnedLease> owned;
     for (const Fleet::Withdrawn& lease : leases) owned.push_back({job_id, lease.lease, lease.session, lease.attachment});
-    const auto returned = storage_.ReturnLeases(job_id, owned, CameBack::kGivenBack);
+    const auto returned = storage_.ReturnLeases(job_id, owned, how);
     if (returned.ok()) {
       metrics_.leases_returned.Add(static_cast<double>(*returned));
     } else {
@@ -271,6 +275,15 @@ void Dispatcher::ReturnWithdrawn(const std::vector<Fleet::Withdrawn>& withdrawn)
   }
 }
 
+void Dispatcher::LoseLease(LeaseId lease) {
+  auto lost = fleet_.LoseLease(lease);
+  if (!lost) return;
+  MutexLock lock(&mu_);
+  to_return_.push_back(*std::move(lost));
+  ++wakes_;
+  changed_.NotifyAll();
+}
+
 void Dispatcher::ReconcileStep() {
   const Fleet::ReconcileMark mark = fleet_.MarkForReconcile();
   if (mark.attachments.empty()) return;
@@ -279,7 +292,7 @@ void Dispatcher::ReconcileStep() {
   std::vector<Fleet::Withdrawn> stray;
   for (const Storage::OwnedLease& lease : fleet_.Unknown(mark, *owned)) {
     LogWarning("lease.stray", {{"job", lease.job_id}, {"session", lease.session}, {"lease", lease.key.lease_id}});
-    stray.push_back({lease.session, lease.attachment, lease.job_id, lease.key});
+    stray.push_back({lease.session, lease.attachment, lease.job_id, lease.key, CameBack::kGivenBack});
   }
   ReturnWithdrawn(stray);
 }

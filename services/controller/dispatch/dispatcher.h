@@ -65,6 +65,8 @@ class Dispatcher {
   void OnHello(StreamId stream, v1::Hello hello);
   // A stream is gone.
   void OnClosed(StreamId stream);
+  // A segment of this lease can't be recorded, so the lease can't end here: it is taken from its worker and returned.
+  void LoseLease(LeaseId lease);
   // Something changed that a look may find: credit, a job, work that came back.
   void Wake();
 

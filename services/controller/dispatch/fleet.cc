@@ -41,8 +41,8 @@ void Fleet::Effects::Run() {
   for (const auto& [sink, status] : close) sink->Close(status);
 }
 
-Fleet::Fleet(FleetLimits limits, Random& random, SubmitFn submit)
-    : limits_(limits), random_(random), submit_(std::move(submit)) {}
+Fleet::Fleet(FleetLimits limits, const Clock& clock, Random& random, SubmitFn submit)
+    : limits_(limits), clock_(clock), random_(random), submit_(std::move(submit)) {}
 
 Fleet::Stream* Fleet::Find(StreamId stream) {
   const auto found = streams_.find(stream);
@@ -198,6 +198,8 @@ Fleet::Unsent Fleet::Closed(StreamId id) {
   unsent.session = stream.session;
   unsent.attachment = stream.attachment;
   for (const QueuedGrant& grant : stream.queue.WithdrawAll()) {
+    const auto lease = leases_.find(grant.lease.lease_id);
+    if (lease == leases_.end() || lease->second.stream != id) continue;
     unsent.leases.emplace_back(grant.job_id, grant.lease);
     DropLease(grant.lease.lease_id);
   }
@@ -256,6 +258,7 @@ void Fleet::Attached(StreamId id, AttachedStream attached) {
         lease.open.Subtract(row.recorded);
         lease.next_sequence = row.last_sequence + 1;
         lease.recorded_sequence = row.last_sequence;
+        lease.since = clock_.Elapsed();
         stream->queue.AddHeld(row.job_id, row.key.lease_id);
         stream->leases[row.job_id].insert(row.key.lease_id);
         leases_[row.key.lease_id] = std::move(lease);
@@ -344,6 +347,7 @@ bool Fleet::AddGrant(const Slot& slot, const JobId& job_id, const ClaimedLease& 
     lease.batch_tasks = claimed.batch_tasks;
     lease.all = claimed.tasks ? *claimed.tasks : TaskSet::All(claimed.batch_tasks);
     lease.open = lease.all;
+    lease.since = clock_.Elapsed();
 
     QueuedGrant grant;
     grant.job_id = job_id;
@@ -415,7 +419,7 @@ std::vector<Fleet::Withdrawn> Fleet::ApplyViews(
         const auto revoked = stream.revoked.find(view.job_id);
         if (revoked != stream.revoked.end() && revoked->second == view.version) continue;
         for (const QueuedGrant& grant : stream.queue.Withdraw(view.job_id)) {
-          withdrawn.push_back({stream.session, stream.attachment, view.job_id, grant.lease});
+          withdrawn.push_back({stream.session, stream.attachment, view.job_id, grant.lease, CameBack::kGivenBack});
           DropLease(grant.lease.lease_id);
         }
         if (!stream.leases.contains(view.job_id)) continue;  // the worker never heard of it
@@ -487,19 +491,23 @@ void Fleet::SetRecorded(LeaseId id, const TaskSet& recorded) {
   found->second.open.Subtract(recorded);
 }
 
-void Fleet::LoseLease(LeaseId id) {
+std::optional<Fleet::Withdrawn> Fleet::LoseLease(LeaseId id) {
   Effects effects;
+  std::optional<Withdrawn> lost;
   {
     MutexLock lock(&mu_);
     const auto found = leases_.find(id);
-    if (found == leases_.end()) return;
-    if (Stream* stream = Find(found->second.stream)) {
-      stream->queue.PushSegmentAck(found->second.job_id, id, found->second.next_sequence - 1, v1::SegmentAck::LOST, true);
+    if (found == leases_.end()) return std::nullopt;
+    const Lease& lease = found->second;
+    if (Stream* stream = Find(lease.stream)) {
+      lost = Withdrawn{stream->session, stream->attachment, lease.job_id, lease.key, CameBack::kLost};
+      stream->queue.PushSegmentAck(lease.job_id, id, lease.next_sequence - 1, v1::SegmentAck::LOST, true);
       effects.wake.push_back(stream->sink);
     }
     DropLease(id);
   }
   effects.Run();
+  return lost;
 }
 
 // ----------------------------------------------------------------------------------------------------------- renewal
@@ -596,6 +604,8 @@ Fleet::Counts Fleet::counts() const {
   MutexLock lock(&mu_);
   Counts counts;
   counts.leases = static_cast<int64_t>(leases_.size());
+  const absl::Duration now = clock_.Elapsed();
+  for (const auto& [id, lease] : leases_) counts.oldest_lease = std::max(counts.oldest_lease, now - lease.since);
   for (const auto& [id, stream] : streams_) {
     if (stream.closed || !stream.attached) continue;
     ++counts.streams;

@@ -2,7 +2,7 @@
 // and nothing that could not be rebuilt from the database and a new Hello.
 //
 // Events come in (a message of a worker, a commit, a look at the database), messages go into the streams' queues. No
-// I/O, no threads, no clock: the reactor (worker_service/), the Dispatcher and the Gatherer drive it, and so can a
+// I/O, no threads, time injected: the reactor (worker_service/), the Dispatcher and the Gatherer drive it, and so can a
 // simulation. Thread-safe; sinks are called without the lock held.
 #ifndef DROVER_SERVICES_CONTROLLER_DISPATCH_FLEET_H_
 #define DROVER_SERVICES_CONTROLLER_DISPATCH_FLEET_H_
@@ -62,7 +62,7 @@ class Fleet {
  public:
   // `submit` hands a checked segment to the Gatherer; called without the lock, in the order of the stream.
   using SubmitFn = std::function<void(const JobId&, SegmentWrite)>;
-  Fleet(FleetLimits limits, Random& random, SubmitFn submit);
+  Fleet(FleetLimits limits, const Clock& clock, Random& random, SubmitFn submit);
 
   // ---- the reactor's side
 
@@ -117,6 +117,7 @@ class Fleet {
     int64_t attachment = 0;
     JobId job_id;
     LeaseKey lease;
+    CameBack how = CameBack::kGivenBack;
   };
   std::vector<Withdrawn> ApplyViews(const std::vector<JobView>& views, absl::Duration grace,
                                     const std::function<std::optional<v1::JobContext>(const JobView&)>& context);
@@ -127,8 +128,8 @@ class Fleet {
   void OnRecorded(const JobId& job_id, const SegmentWrite& segment, SegmentResult result, bool lease_over);
   // The lease's recorded tasks as the database has them, after a conflict.
   void SetRecorded(LeaseId lease, const TaskSet& recorded);
-  // A lease can't go on here (a segment that can't be recorded): it is lost to its worker.
-  void LoseLease(LeaseId lease);
+  // A lease can't go on here (a segment that can't be recorded): it is lost to its worker, and to be returned as lost.
+  std::optional<Withdrawn> LoseLease(LeaseId lease);
 
   // ---- renewal
 
@@ -163,6 +164,7 @@ class Fleet {
     int64_t streams = 0;
     int64_t leases = 0;
     int64_t unacked_bytes = 0;
+    absl::Duration oldest_lease;  // age
   };
   Counts counts() const;
   // Fingerprints that attached workers claim, for the mismatch metric: streams whose store differs from `expected`.
@@ -179,6 +181,7 @@ class Fleet {
     int64_t next_sequence = 1;
     int64_t recorded_sequence = 0;
     std::map<int64_t, int64_t> unacked;  // sequence -> bytes
+    absl::Duration since;         // when it came here, by Clock::Elapsed
   };
   struct Stream {
     std::shared_ptr<StreamSink> sink;
@@ -212,6 +215,7 @@ class Fleet {
   void ForgetUnusedContexts() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const FleetLimits limits_;
+  const Clock& clock_;
   Random& random_;
   const SubmitFn submit_;
   mutable Mutex mu_;
