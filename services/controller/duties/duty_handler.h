@@ -43,9 +43,9 @@ struct DutyOutcome {
   }
 };
 
-// What an error of a fenced write of Storage means for the duty: kEnded when it is lost or the job has moved on
-// (kAborted; kFailedPrecondition: cancelled meanwhile; kNotFound: the job is gone), else kFailed. After COMMIT_UNKNOWN
-// the next holder finds in the database how far it got.
+// What an error of a fenced write of Storage means for the duty: kEnded when it is lost or the job has moved
+// on (kAborted; kFailedPrecondition: cancelled meanwhile; kNotFound: the job is gone), else kFailed. After
+// COMMIT_UNKNOWN the next holder finds in the database how far it got.
 inline DutyOutcome OutcomeOf(const absl::Status& error) {
   switch (error.code()) {
     case absl::StatusCode::kAborted:
@@ -67,12 +67,13 @@ class DutyContext {
   DutyContext& operator=(const DutyContext&) = delete;
 
   const Duty& duty() const { return duty_; }
-  // It was not prolonged in time, or the database says that it is not ours: another controller may be at it. Nothing
-  // may be begun any more; what is written under it is refused by storage.
-  // Once lost it stays so, whatever a late answer says.
+  // It was not prolonged in time, or the database says that it is not ours: another controller may be at it.
+  // Nothing may be begun any more; what is written under it is refused by storage. Once lost it stays so,
+  // whatever a late answer says.
   bool lost() const {
     if (lost_.load(std::memory_order_relaxed)) return true;
-    if (absl::ToInt64Nanoseconds(clock_.Elapsed()) < held_until_ns_.load(std::memory_order_relaxed)) return false;
+    if (absl::ToInt64Nanoseconds(clock_.Elapsed()) < held_until_ns_.load(std::memory_order_relaxed))
+      return false;
     lost_.store(true, std::memory_order_relaxed);
     return true;
   }
@@ -98,8 +99,8 @@ class DutyContext {
 class DutyHandler {
  public:
   virtual ~DutyHandler() = default;
-  // Blocks until the duty is done, has to wait, is lost, or `context` says to stop. Never holds a thread to wait for
-  // something that isn't under way: that is kAgain.
+  // Blocks until the duty is done, has to wait, is lost, or `context` says to stop. Never holds a thread to
+  // wait for something that isn't under way: that is kAgain.
   virtual DutyOutcome Run(DutyContext& context) = 0;
 };
 

@@ -157,7 +157,8 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
       LogEvery(database_log_, LogLevel::kWarning, "duty.acquire_failed", {{"error", duties.status()}});
       MutexLock lock(&mu_);
       look_now_ = false;
-      next_look_ = clock_.Elapsed() + DutyBackoff(acquire_failures_++, kMaxAcquireBackoff, random_.NextUnit());
+      next_look_ =
+          clock_.Elapsed() + DutyBackoff(acquire_failures_++, kMaxAcquireBackoff, random_.NextUnit());
       return;
     }
     MutexLock lock(&mu_);
@@ -165,7 +166,8 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
     if (stopping_) {
       // Nobody may be left to run them: they go back from here.
       mu_.Unlock();
-      for (const Duty& duty : *duties) (void)storage_.ReleaseDuty(duty, absl::ZeroDuration(), /*failed=*/false);
+      for (const Duty& duty : *duties)
+        (void)storage_.ReleaseDuty(duty, absl::ZeroDuration(), /*failed=*/false);
       mu_.Lock();
       return;
     }
@@ -211,14 +213,16 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
     if (options_.on_run) options_.on_run(duty.kind, outcome.what, clock_.Elapsed() - start);
     const absl::Status status = Conclude(context, outcome);
     if (!status.ok() && !absl::IsAborted(status)) {
-      LogEvery(database_log_, LogLevel::kWarning, "duty.release_failed",
-               {{"job", duty.job_id}, {"duty", DutyKindName(duty.kind)}, {"part", duty.part}, {"error", status}});
+      LogEvery(
+          database_log_, LogLevel::kWarning, "duty.release_failed",
+          {{"job", duty.job_id}, {"duty", DutyKindName(duty.kind)}, {"part", duty.part}, {"error", status}});
     }
   }
 
   DutyOutcome CallHandler(DutyContext& context) {
     const auto handler = handlers_.find(context.duty().kind);
-    if (handler == handlers_.end()) return DutyOutcome::Failed(absl::InternalError("no handler for this duty"));
+    if (handler == handlers_.end())
+      return DutyOutcome::Failed(absl::InternalError("no handler for this duty"));
     try {
       return handler->second->Run(context);
     } catch (const std::exception& error) {

@@ -6,10 +6,10 @@
 //   …
 //   if (!duties.Shutdown(absl::Seconds(10))) _exit(1);
 //
-// A duty is held for `lease` and prolonged every third of it. One that could not be prolonged in time is regarded as
-// lost, by this controller's clock and counted from when the prolonging was sent, so before anybody else gets it; its
-// handler stops, and what it still writes is refused by the duty's epoch. With the database away nothing exits:
-// duties run out, and are taken up again when it is back.
+// A duty is held for `lease` and prolonged every third of it. One that could not be prolonged in time is
+// regarded as lost, by this controller's clock and counted from when the prolonging was sent, so before
+// anybody else gets it; its handler stops, and what it still writes is refused by the duty's epoch. With the
+// database away nothing exits: duties run out, and are taken up again when it is back.
 #ifndef DROVER_SERVICES_CONTROLLER_DUTIES_DUTY_RUNNER_H_
 #define DROVER_SERVICES_CONTROLLER_DUTIES_DUTY_RUNNER_H_
 
@@ -27,13 +27,13 @@
 namespace drover {
 
 struct DutyRunnerOptions {
-  std::string owner;                                      // this controller's id, new at each start
+  std::string owner;  // this controller's id, new at each start
   DutyLimits limits;
-  absl::Duration lease = absl::Seconds(10);               // at least 1 s
-  absl::Duration poll = absl::Milliseconds(250);          // between looks when nothing wakes it
-  absl::Duration max_backoff = absl::Seconds(15);         // of a duty, after passing errors
-  // Ends the handlers' blocking calls of stores (StoreProvider::Shutdown), when they did not return in half the time
-  // that Shutdown() allows. May be empty.
+  absl::Duration lease = absl::Seconds(10);        // at least 1 s
+  absl::Duration poll = absl::Milliseconds(250);   // between looks when nothing wakes it
+  absl::Duration max_backoff = absl::Seconds(15);  // of a duty, after passing errors
+  // Ends the handlers' blocking calls of stores (StoreProvider::Shutdown), when they did not return in half
+  // the time that Shutdown() allows. May be empty.
   std::function<void()> interrupt;
   // Told of each run of a handler: for metrics. May be empty; must not block.
   std::function<void(DutyKind, DutyOutcome::What, absl::Duration)> on_run;
@@ -57,8 +57,8 @@ class DutyRunner {
   // Looks for duties now instead of at the next poll. Cheap, from any thread.
   void Wake();
   // Takes up no more duties, asks the handlers to stop, and lets go of theirs, to be had at once by another
-  // controller. False if some did not end within `bound`: their threads go on by themselves, and the process must end
-  // now without destroying what they use.
+  // controller. False if some did not end within `bound`: their threads go on by themselves, and the process
+  // must end now without destroying what they use.
   [[nodiscard]] bool Shutdown(absl::Duration bound);
 
  private:

@@ -13,18 +13,24 @@ constexpr int kMaxDoublings = 16;  // far over any maximum, and no overflow
 
 std::string_view DutyKindName(DutyKind kind) {
   switch (kind) {
-    case DutyKind::kPrepare: return "prepare";
-    case DutyKind::kFinish: return "finish";
-    case DutyKind::kReportFile: return "report_file";
+    case DutyKind::kPrepare:
+      return "prepare";
+    case DutyKind::kFinish:
+      return "finish";
+    case DutyKind::kReportFile:
+      return "report_file";
   }
   return "unknown";
 }
 
 int DutyLimits::Of(DutyKind kind) const {
   switch (kind) {
-    case DutyKind::kPrepare: return prepare;
-    case DutyKind::kFinish: return finish;
-    case DutyKind::kReportFile: return report_file;
+    case DutyKind::kPrepare:
+      return prepare;
+    case DutyKind::kFinish:
+      return finish;
+    case DutyKind::kReportFile:
+      return report_file;
   }
   return 0;
 }
@@ -35,7 +41,8 @@ DutyTable::DutyTable(const DutyLimits& limits, const std::vector<DutyKind>& kind
 }
 
 DutyTable::Kind& DutyTable::Of(DutyKind kind) {
-  const auto found = std::find_if(kinds_.begin(), kinds_.end(), [&](const Kind& row) { return row.kind == kind; });
+  const auto found =
+      std::find_if(kinds_.begin(), kinds_.end(), [&](const Kind& row) { return row.kind == kind; });
   if (found == kinds_.end()) std::abort();  // a duty of a kind that was never asked for
   return *found;
 }

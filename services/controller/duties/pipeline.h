@@ -1,4 +1,5 @@
-// Two pieces of a pipeline of threads: a named thread that is joined, and a bounded queue between two of them.
+// Two pieces of a pipeline of threads: a named thread that is joined, and a bounded queue between two of
+// them.
 //
 //   BoundedQueue<Block> blocks(4);
 //   NamedThread reader("manifest-read", [&] { while (…) if (!blocks.Push(Read())) return; blocks.Close(); });

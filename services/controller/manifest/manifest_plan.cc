@@ -18,8 +18,8 @@ absl::Status Unsupported(std::string_view what) {
   return Error(absl::StatusCode::kInvalidArgument, kManifestUnsupported, what);
 }
 
-// Tasks that move data or call functions come in smaller batches, so that a fleet can share a small job and a lost
-// worker leaves little to do again.
+// Tasks that move data or call functions come in smaller batches, so that a fleet can share a small job and a
+// lost worker leaves little to do again.
 size_t BatchCap(const v1::Operation& operation) {
   switch (operation.kind_case()) {
     case v1::Operation::kCopyObject:
@@ -39,11 +39,20 @@ absl::StatusOr<CsvFormat> FormatOf(const v1::CsvManifest& csv) {
   CsvFormat format;
   for (int field : csv.fields()) {
     switch (field) {
-      case v1::MANIFEST_FIELD_BUCKET: format.fields.push_back(CsvField::kBucket); break;
-      case v1::MANIFEST_FIELD_KEY: format.fields.push_back(CsvField::kKey); break;
-      case v1::MANIFEST_FIELD_VERSION_ID: format.fields.push_back(CsvField::kVersionId); break;
-      case v1::MANIFEST_FIELD_IGNORE: format.fields.push_back(CsvField::kIgnore); break;
-      default: return Unsupported(StrCat("this controller knows no column ", field, " of a CSV manifest"));
+      case v1::MANIFEST_FIELD_BUCKET:
+        format.fields.push_back(CsvField::kBucket);
+        break;
+      case v1::MANIFEST_FIELD_KEY:
+        format.fields.push_back(CsvField::kKey);
+        break;
+      case v1::MANIFEST_FIELD_VERSION_ID:
+        format.fields.push_back(CsvField::kVersionId);
+        break;
+      case v1::MANIFEST_FIELD_IGNORE:
+        format.fields.push_back(CsvField::kIgnore);
+        break;
+      default:
+        return Unsupported(StrCat("this controller knows no column ", field, " of a CSV manifest"));
     }
   }
   if (format.fields.empty()) format.fields = {CsvField::kBucket, CsvField::kKey};
@@ -73,28 +82,30 @@ absl::StatusOr<ManifestPlan> PlanManifest(const JobSpec& spec) {
   return plan;
 }
 
-std::optional<lifecycle::Failure> FailureOfStoreError(const ManifestPlan& plan, const absl::Status& error, bool opened,
-                                                      std::string_view present) {
+std::optional<lifecycle::Failure> FailureOfStoreError(const ManifestPlan& plan, const absl::Status& error,
+                                                      bool opened, std::string_view present) {
   const std::optional<ErrorDetails> details = GetErrorDetails(error);
   const std::string reason = details ? details->reason : "";
   const std::string message = StrCat("the manifest in store '", plan.store, "': ", error.message());
-  if (reason == "OBJECT_NOT_FOUND" || reason == "OBJECT_NAME_INVALID") return MakeFailure(kManifestNotFound, message);
+  if (reason == "OBJECT_NOT_FOUND" || reason == "OBJECT_NAME_INVALID")
+    return MakeFailure(kManifestNotFound, message);
   if (reason == "OBJECT_DENIED") return MakeFailure(kManifestAccessDenied, message);
   if (reason == "STORE_REFUSED") return MakeFailure(kManifestUnavailable, message);
   if (reason != "OBJECT_CHANGED") return std::nullopt;
   if (opened) return MakeFailure(kManifestChanged, "the manifest changed while it was read");
-  if (plan.etag.empty()) return MakeFailure(kManifestChanged, "the manifest changed after the job was created");
+  if (plan.etag.empty())
+    return MakeFailure(kManifestChanged, "the manifest changed after the job was created");
   return MakeFailure(kManifestEtagMismatch,
                      StrCat("the job names a manifest with ETag ", plan.etag, ", but the object has ",
                             present.empty() ? "another one" : StrCat("ETag ", present)));
 }
 
 lifecycle::Failure FailureOfBadLines(const std::vector<BadLine>& lines) {
-  lifecycle::Failure failure = MakeFailure(
-      kManifestInvalid,
-      lines.empty() ? std::string("the manifest can't be used")
-                    : StrCat("the manifest has lines that can't be used; the first is line ", lines.front().line, ": ",
-                             lines.front().reason));
+  lifecycle::Failure failure =
+      MakeFailure(kManifestInvalid,
+                  lines.empty() ? std::string("the manifest can't be used")
+                                : StrCat("the manifest has lines that can't be used; the first is line ",
+                                         lines.front().line, ": ", lines.front().reason));
   for (const BadLine& line : lines) failure.bad_lines.push_back({line.line, line.reason});
   return failure;
 }

@@ -1,5 +1,5 @@
-// What a job says about its manifest, in the terms of the code that reads it; and what goes wrong with manifests, in
-// the terms of the job's failure.
+// What a job says about its manifest, in the terms of the code that reads it; and what goes wrong with
+// manifests, in the terms of the job's failure.
 #ifndef DROVER_SERVICES_CONTROLLER_MANIFEST_MANIFEST_PLAN_H_
 #define DROVER_SERVICES_CONTROLLER_MANIFEST_MANIFEST_PLAN_H_
 
@@ -36,23 +36,24 @@ inline constexpr std::string_view kManifestUnsupported = "MANIFEST_UNSUPPORTED";
 
 struct ManifestPlan {
   std::string store;
-  std::string fingerprint;    // of the store, as the job pinned it
+  std::string fingerprint;  // of the store, as the job pinned it
   ObjectRef object;
-  std::string etag;           // that the client named; "": none
-  std::string pin;            // ObjectInfo::etag when the job was created (files); "": not known
-  std::string sha256;         // that the client named, small hex; "": none
+  std::string etag;    // that the client named; "": none
+  std::string pin;     // ObjectInfo::etag when the job was created (files); "": not known
+  std::string sha256;  // that the client named, small hex; "": none
   CsvFormat format;
-  size_t batch_cap = 0;       // of BatchSize(), by the weight of the operation
+  size_t batch_cap = 0;  // of BatchSize(), by the weight of the operation
 };
 
 // Of a stored job. INVALID_ARGUMENT (MANIFEST_UNSUPPORTED) for a manifest that this controller can't prepare.
 absl::StatusOr<ManifestPlan> PlanManifest(const JobSpec& spec);
 
-// How the job fails when its manifest's store answers `error`; nothing when that may pass (it can't be reached, an error
-// of the disk, the store was shut down). `opened` says whether the manifest was open before, so that it has changed
-// since; else the client named an ETag that isn't the present one (`present`, "" if that could not be found out).
-std::optional<lifecycle::Failure> FailureOfStoreError(const ManifestPlan& plan, const absl::Status& error, bool opened,
-                                                      std::string_view present);
+// How the job fails when its manifest's store answers `error`; nothing when that may pass (it can't be
+// reached, an error of the disk, the store was shut down). `opened` says whether the manifest was open
+// before, so that it has changed since; else the client named an ETag that isn't the present one (`present`,
+// "" if that could not be found out).
+std::optional<lifecycle::Failure> FailureOfStoreError(const ManifestPlan& plan, const absl::Status& error,
+                                                      bool opened, std::string_view present);
 
 // MANIFEST_INVALID with these lines.
 lifecycle::Failure FailureOfBadLines(const std::vector<BadLine>& lines);

@@ -20,10 +20,11 @@
 namespace drover {
 namespace {
 
-constexpr size_t kBlocks = 4;                                      // between reader and parser
-constexpr size_t kChunksWaiting = 1;                               // between parser and the database
+constexpr size_t kBlocks = 4;         // between reader and parser
+constexpr size_t kChunksWaiting = 1;  // between parser and the database
 constexpr size_t kMaxChunkBytes = 8 << 20;
-constexpr absl::Duration kMaxBlockAge = absl::Milliseconds(200);   // a slow store's bytes are passed on in part
+constexpr absl::Duration kMaxBlockAge =
+    absl::Milliseconds(200);  // a slow store's bytes are passed on in part
 
 using Buffer = std::unique_ptr<char[]>;
 
@@ -31,10 +32,10 @@ using Buffer = std::unique_ptr<char[]>;
 struct Block {
   Buffer buffer;
   size_t size = 0;
-  int64_t offset = 0;            // of its first byte in the manifest
-  ResumableSha256 hash_before;   // of all bytes before it
+  int64_t offset = 0;           // of its first byte in the manifest
+  ResumableSha256 hash_before;  // of all bytes before it
   bool last = false;
-  absl::Status error;            // reading ended here, with an error
+  absl::Status error;  // reading ended here, with an error
 };
 
 struct Environment {
@@ -51,8 +52,14 @@ class BlockReader {
   // From `offset` on; `hash` is that of the bytes before, and is carried on if `hashing`.
   BlockReader(std::unique_ptr<ObjectReader> reader, int64_t offset, ResumableSha256 hash, bool hashing,
               size_t block_bytes, const Clock& clock)
-      : reader_(std::move(reader)), offset_(offset), hash_(hash), hashing_(hashing), block_bytes_(block_bytes),
-        clock_(clock), filled_(kBlocks), empty_(kBlocks) {
+      : reader_(std::move(reader)),
+        offset_(offset),
+        hash_(hash),
+        hashing_(hashing),
+        block_bytes_(block_bytes),
+        clock_(clock),
+        filled_(kBlocks),
+        empty_(kBlocks) {
     for (size_t i = 0; i < kBlocks; ++i) empty_.Push(std::make_unique_for_overwrite<char[]>(block_bytes_));
   }
   ~BlockReader() { Stop(); }
@@ -162,18 +169,23 @@ class ChunkWriter {
 class Preparation {
  public:
   Preparation(const Environment& env, DutyContext& context, ManifestPlan plan, PrepareProgress progress)
-      : env_(env), context_(context), duty_(context.duty()), plan_(std::move(plan)), progress_(std::move(progress)) {}
+      : env_(env),
+        context_(context),
+        duty_(context.duty()),
+        plan_(std::move(plan)),
+        progress_(std::move(progress)) {}
 
   DutyOutcome Run() {
     absl::StatusOr<ObjectStore*> store = env_.stores.GetPinned(plan_.store, plan_.fingerprint);
     if (!store.ok()) return StoreFailed(store.status());
     store_ = *store;
-    // The hash of a file tells users what was read; that of an object is made only if it is compared with something.
+    // The hash of a file tells users what was read; that of an object is made only if it is compared with
+    // something.
     hashing_ = !plan_.sha256.empty() || store_->config().kind == StoreKind::kFile;
     const int64_t read_from = hashing_ ? progress_.hashed : progress_.position.offset;
 
     const bool opened_before = !progress_.etag.empty();
-    const std::string expected = opened_before          ? progress_.etag
+    const std::string expected = opened_before         ? progress_.etag
                                  : !plan_.etag.empty() ? plan_.etag
                                                        : plan_.pin;
     absl::StatusOr<std::unique_ptr<ObjectReader>> reader = store_->Open(plan_.object, read_from, expected);
@@ -182,7 +194,8 @@ class Preparation {
 
     absl::StatusOr<CsvManifestParser> parser = CsvManifestParser::Create(plan_.format, progress_.position);
     if (!parser.ok()) return Fail(MakeFailure(kManifestUnsupported, FromAbsl(parser.status().message())));
-    BlockReader blocks(*std::move(reader), read_from, progress_.hash, hashing_, env_.options.block_bytes, env_.clock);
+    BlockReader blocks(*std::move(reader), read_from, progress_.hash, hashing_, env_.options.block_bytes,
+                       env_.clock);
     ChunkWriter chunks(env_, duty_);
     const absl::Status read = ReadManifest(blocks, *parser, chunks);
     blocks.Stop();
@@ -198,7 +211,8 @@ class Preparation {
   }
 
  private:
-  // Until the end, an error of the store (returned), enough bad lines, a failure, an error of the database, or a stop.
+  // Until the end, an error of the store (returned), enough bad lines, a failure, an error of the database,
+  // or a stop.
   absl::Status ReadManifest(BlockReader& blocks, CsvManifestParser& parser, ChunkWriter& chunks) {
     chunk_begun_ = env_.clock.Elapsed();
     while (!at_end_ && !failure_ && !storing_failed_ && !context_.ShouldStop()) {
@@ -257,7 +271,8 @@ class Preparation {
 
   void SendChunkIfDue(ChunkWriter& chunks) {
     const size_t limit = std::min(env_.options.chunk_bytes, kMaxChunkBytes - kMaxBatchPayloadBytes);
-    if (chunk_bytes_ >= limit || env_.clock.Elapsed() - chunk_begun_ >= env_.options.chunk_age) SendChunk(chunks);
+    if (chunk_bytes_ >= limit || env_.clock.Elapsed() - chunk_begun_ >= env_.options.chunk_age)
+      SendChunk(chunks);
   }
 
   void SendChunk(ChunkWriter& chunks) {
@@ -277,8 +292,9 @@ class Preparation {
   // The whole manifest was read: is it still what it was, and what the client meant?
   DutyOutcome Finish(const std::string& digest) {
     if (!plan_.sha256.empty() && digest != plan_.sha256) {
-      return Fail(MakeFailure(kManifestSha256Mismatch, StrCat("the job names a manifest with SHA-256 ", plan_.sha256,
-                                                              ", but its bytes have ", digest)));
+      return Fail(MakeFailure(
+          kManifestSha256Mismatch,
+          StrCat("the job names a manifest with SHA-256 ", plan_.sha256, ", but its bytes have ", digest)));
     }
     if (store_->config().kind == StoreKind::kFile) {
       const absl::StatusOr<ObjectInfo> now = store_->Head(plan_.object);
@@ -292,7 +308,8 @@ class Preparation {
     }
     Storage::PrepareChunk chunk = TakeChunk();
     chunk.last = true;
-    if (absl::Status status = env_.storage.AppendBatches(duty_, chunk); !status.ok()) return OutcomeOf(status);
+    if (absl::Status status = env_.storage.AppendBatches(duty_, chunk); !status.ok())
+      return OutcomeOf(status);
     LogInfo("manifest.prepared", {{"job", duty_.job_id},
                                   {"tasks", progress_.next_task},
                                   {"batches", progress_.batches},
@@ -304,7 +321,8 @@ class Preparation {
   }
 
   DutyOutcome Fail(const lifecycle::Failure& failure) {
-    if (absl::Status status = env_.storage.FailPreparation(duty_, failure); !status.ok()) return OutcomeOf(status);
+    if (absl::Status status = env_.storage.FailPreparation(duty_, failure); !status.ok())
+      return OutcomeOf(status);
     LogInfo("manifest.refused", {{"job", duty_.job_id}, {"code", failure.code}, {"reason", failure.reason}});
     env_.on_job_changed(duty_.job_id);
     return DutyOutcome::Ended();
@@ -323,15 +341,17 @@ class Preparation {
 
     const absl::Time now = env_.clock.Now();
     if (progress_.unavailable_since && now - *progress_.unavailable_since >= env_.options.unavailable_limit) {
-      return Fail(MakeFailure(kManifestUnavailable,
-                              StrCat("the manifest could not be read for ",
-                                     absl::FormatDuration(env_.options.unavailable_limit), ": ", error.message())));
+      return Fail(
+          MakeFailure(kManifestUnavailable,
+                      StrCat("the manifest could not be read for ",
+                             absl::FormatDuration(env_.options.unavailable_limit), ": ", error.message())));
     }
     if (!progress_.unavailable_since) {
       progress_.unavailable_since = now;
       Storage::PrepareChunk note;
       note.progress = progress_.Serialize();
-      if (absl::Status status = env_.storage.AppendBatches(duty_, note); !status.ok()) return OutcomeOf(status);
+      if (absl::Status status = env_.storage.AppendBatches(duty_, note); !status.ok())
+        return OutcomeOf(status);
     }
     return DutyOutcome::Failed(error);
   }
@@ -358,7 +378,8 @@ class PrepareHandler : public DutyHandler {
  public:
   PrepareHandler(PrepareOptions options, Storage& storage, StoreProvider& stores, const Clock& clock,
                  JobChangedFn on_job_changed)
-      : options_(options), on_job_changed_(on_job_changed ? std::move(on_job_changed) : [](const JobId&) {}),
+      : options_(options),
+        on_job_changed_(on_job_changed ? std::move(on_job_changed) : [](const JobId&) {}),
         env_{options_, storage, stores, clock, on_job_changed_} {}
 
   DutyOutcome Run(DutyContext& context) override {
@@ -388,7 +409,8 @@ class PrepareHandler : public DutyHandler {
     absl::StatusOr<ManifestPlan> plan = PlanManifest(job->spec);
     if (!plan.ok()) {
       const lifecycle::Failure failure = MakeFailure(kManifestUnsupported, FromAbsl(plan.status().message()));
-      if (absl::Status status = env_.storage.FailPreparation(duty, failure); !status.ok()) return OutcomeOf(status);
+      if (absl::Status status = env_.storage.FailPreparation(duty, failure); !status.ok())
+        return OutcomeOf(status);
       env_.on_job_changed(duty.job_id);
       return DutyOutcome::Ended();
     }
@@ -403,8 +425,9 @@ class PrepareHandler : public DutyHandler {
 
 }  // namespace
 
-std::unique_ptr<DutyHandler> MakePrepareHandler(PrepareOptions options, Storage& storage, StoreProvider& stores,
-                                                const Clock& clock, JobChangedFn on_job_changed) {
+std::unique_ptr<DutyHandler> MakePrepareHandler(PrepareOptions options, Storage& storage,
+                                                StoreProvider& stores, const Clock& clock,
+                                                JobChangedFn on_job_changed) {
   return std::make_unique<PrepareHandler>(options, storage, stores, clock, std::move(on_job_changed));
 }
 

@@ -1,9 +1,9 @@
-// The prepare duty: reads a job's manifest, checks every line and stores its tasks as batches (docs/manifests.md,
-// docs/architecture.md step 1).
+// The prepare duty: reads a job's manifest, checks every line and stores its tasks as batches
+// (docs/manifests.md, docs/architecture.md step 1).
 //
-// Reading (with SHA-256), parsing and storing run side by side, in bounded memory. Each chunk of batches is stored
-// together with where the next one begins, under the duty's epoch: a successor goes on there and makes the same
-// batches, since their borders depend on nothing but the manifest.
+// Reading (with SHA-256), parsing and storing run side by side, in bounded memory. Each chunk of batches is
+// stored together with where the next one begins, under the duty's epoch: a successor goes on there and makes
+// the same batches, since their borders depend on nothing but the manifest.
 #ifndef DROVER_SERVICES_CONTROLLER_MANIFEST_PREPARE_HANDLER_H_
 #define DROVER_SERVICES_CONTROLLER_MANIFEST_PREPARE_HANDLER_H_
 
@@ -24,14 +24,15 @@ struct PrepareOptions {
   absl::Duration chunk_age = absl::Seconds(1);
   // Bytes read in one piece. Memory of a preparation: 4 blocks, 3 chunks and one batch being made.
   size_t block_bytes = 1 << 20;
-  // How long the manifest's store may be out of reach, or not be this job's store on any controller, until the job
-  // fails. Counted anew after each chunk.
+  // How long the manifest's store may be out of reach, or not be this job's store on any controller, until
+  // the job fails. Counted anew after each chunk.
   absl::Duration unavailable_limit = absl::Minutes(15);
 };
 
 // Everything given must outlive the handler.
-std::unique_ptr<DutyHandler> MakePrepareHandler(PrepareOptions options, Storage& storage, StoreProvider& stores,
-                                                const Clock& clock, JobChangedFn on_job_changed);
+std::unique_ptr<DutyHandler> MakePrepareHandler(PrepareOptions options, Storage& storage,
+                                                StoreProvider& stores, const Clock& clock,
+                                                JobChangedFn on_job_changed);
 
 }  // namespace drover
 

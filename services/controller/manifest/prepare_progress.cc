@@ -11,7 +11,8 @@
 namespace drover {
 
 std::string PrepareProgress::Serialize() const {
-  nlohmann::json json = {{"position", position.Serialize()}, {"task", next_task}, {"batches", batches}, {"etag", etag}};
+  nlohmann::json json = {
+      {"position", position.Serialize()}, {"task", next_task}, {"batches", batches}, {"etag", etag}};
   if (hashed > 0) {
     json["hashed"] = hashed;
     json["hash"] = hash.Save();

@@ -1,7 +1,8 @@
-// The text of a state: the eight words of the chaining value in hex, ":", the bytes so far in decimal, ":", the bytes
-// of the block begun in hex.
+// The text of a state: the eight words of the chaining value in hex, ":", the bytes so far in decimal, ":",
+// the bytes of the block begun in hex.
 //
-// OpenSSL 3 calls these functions deprecated in favour of EVP, which can't store its state; they use the same code.
+// OpenSSL 3 calls these functions deprecated in favour of EVP, which can't store its state; they use the same
+// code.
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include "services/controller/manifest/resumable_sha256.h"
@@ -52,7 +53,8 @@ std::string ResumableSha256::Save() const {
 absl::StatusOr<ResumableSha256> ResumableSha256::Restore(std::string_view saved) {
   const absl::Status bad = absl::InvalidArgumentError("not a state of SHA-256");
   const std::vector<std::string_view> parts = Split(saved, ':');
-  if (parts.size() != 3 || parts[0].size() != kWords * kHexPerWord || !IsHex(parts[0]) || !IsHex(parts[2])) return bad;
+  if (parts.size() != 3 || parts[0].size() != kWords * kHexPerWord || !IsHex(parts[0]) || !IsHex(parts[2]))
+    return bad;
   uint64_t total = 0;
   if (!ParseInteger(parts[1], &total) || total > UINT64_MAX / 8) return bad;
   if (total % SHA256_CBLOCK != parts[2].size() / 2) return bad;

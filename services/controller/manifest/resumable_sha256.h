@@ -1,5 +1,5 @@
-// SHA-256 whose state can be stored and taken up again, in another process: a preparation that goes on at its offset
-// need not read what it has read.
+// SHA-256 whose state can be stored and taken up again, in another process: a preparation that goes on at its
+// offset need not read what it has read.
 #ifndef DROVER_SERVICES_CONTROLLER_MANIFEST_RESUMABLE_SHA256_H_
 #define DROVER_SERVICES_CONTROLLER_MANIFEST_RESUMABLE_SHA256_H_
 

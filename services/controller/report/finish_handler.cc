@@ -36,7 +36,8 @@ struct Environment {
 // One run of one job's finish duty.
 class FinishRun {
  public:
-  FinishRun(const Environment& env, DutyContext& context) : env_(env), context_(context), duty_(context.duty()) {}
+  FinishRun(const Environment& env, DutyContext& context)
+      : env_(env), context_(context), duty_(context.duty()) {}
 
   DutyOutcome Run() {
     absl::StatusOr<JobRecord> job = env_.storage.GetJob(duty_.job_id);
@@ -89,8 +90,8 @@ class FinishRun {
       just_planned = true;
       env_.on_job_changed(duty_.job_id);
     }
-    const bool all_written =
-        std::all_of(plan->files.begin(), plan->files.end(), [](const ReportFile& file) { return file.written; });
+    const bool all_written = std::all_of(plan->files.begin(), plan->files.end(),
+                                         [](const ReportFile& file) { return file.written; });
     if (all_written) {
       const absl::Status status = WriteManifest(*place, *plan);
       if (status.ok()) return Settle(ReportState::kWritten, ReportManifestKey(*place), "");
@@ -109,7 +110,8 @@ class FinishRun {
     while (true) {
       DROVER_ASSIGN_OR_RETURN(const std::vector<BatchCounts> page,
                               env_.storage.ReadBatchCounts(duty_.job_id, next, kCountsPerQuery));
-      for (const BatchCounts& counts : page) planner.Add(counts.batch_no, counts.succeeded, counts.failed, planned);
+      for (const BatchCounts& counts : page)
+        planner.Add(counts.batch_no, counts.succeeded, counts.failed, planned);
       if (page.size() < static_cast<size_t>(kCountsPerQuery)) break;
       next = page.back().batch_no + 1;
     }
@@ -131,7 +133,8 @@ class FinishRun {
     int64_t failed = 0;
     for (const ReportFile& file : plan.files) (file.failed_rows ? failed : succeeded) += file.rows;
     const bool all = place.scope == ReportScope::kAllTasks;
-    if (failed == job_.snapshot.failed && (!all || succeeded == job_.snapshot.succeeded)) return absl::OkStatus();
+    if (failed == job_.snapshot.failed && (!all || succeeded == job_.snapshot.succeeded))
+      return absl::OkStatus();
     LogError("report.counts_broken", {{"job", duty_.job_id},
                                       {"succeeded", job_.snapshot.succeeded},
                                       {"failed", job_.snapshot.failed},
@@ -148,8 +151,8 @@ class FinishRun {
     const absl::StatusOr<ObjectStore*> store = env_.stores.GetPinned(place.store, place.fingerprint);
     if (!store.ok()) return;
     for (ReportFile& file : plan.files) {
-      const absl::StatusOr<bool> written = WriteSmallReportFile(env_.storage, **store, duty_.job_id, place.bucket,
-                                                                env_.options.small_file_bytes, context_, file);
+      const absl::StatusOr<bool> written = WriteSmallReportFile(
+          env_.storage, **store, duty_.job_id, place.bucket, env_.options.small_file_bytes, context_, file);
       if (!written.ok() || !*written) return;
     }
   }
@@ -172,9 +175,8 @@ class FinishRun {
   }
 
   DutyOutcome GiveUp(std::string_view last_error) {
-    const std::string error =
-        StrCat("not written within ", absl::FormatDuration(env_.options.report_timeout),
-               last_error.empty() ? "" : ": ", last_error);
+    const std::string error = StrCat("not written within ", absl::FormatDuration(env_.options.report_timeout),
+                                     last_error.empty() ? "" : ": ", last_error);
     LogWarning("report.given_up", {{"job", duty_.job_id}, {"error", error}});
     return Settle(ReportState::kFailed, "", Cut(error));
   }
@@ -212,7 +214,8 @@ class FinishRun {
     return DutyOutcome::Done();
   }
 
-  // Of files that were under way when the report was given up: nobody comes back to them. As far as it can be done.
+  // Of files that were under way when the report was given up: nobody comes back to them. As far as it can be
+  // done.
   void AbortUploads() {
     const absl::StatusOr<std::optional<ReportPlan>> plan = env_.storage.ReadReportPlan(duty_.job_id);
     const absl::StatusOr<ReportPlace> place = PlanReportPlace(job_.spec);
@@ -238,7 +241,8 @@ class FinishHandler : public DutyHandler {
  public:
   FinishHandler(FinishOptions options, Storage& storage, StoreProvider& stores, const Clock& clock,
                 JobChangedFn on_job_changed)
-      : options_(options), on_job_changed_(on_job_changed ? std::move(on_job_changed) : [](const JobId&) {}),
+      : options_(options),
+        on_job_changed_(on_job_changed ? std::move(on_job_changed) : [](const JobId&) {}),
         env_{options_, storage, stores, clock, on_job_changed_} {}
 
   DutyOutcome Run(DutyContext& context) override { return FinishRun(env_, context).Run(); }

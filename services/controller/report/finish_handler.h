@@ -1,8 +1,9 @@
 // The finish duty: brings a job in Completing, Failing or Cancelling to its end (docs/reports.md).
 //
-// Step by step, never holding a thread to wait: until no lease is owned; plan the report (files, keys, creation date,
-// deadline), once; until its files are written, each a duty of its own; write manifest.json; settle; end the job. A
-// small report is written by the holder itself. Each step is found done, or done again, by a successor.
+// Step by step, never holding a thread to wait: until no lease is owned; plan the report (files, keys,
+// creation date, deadline), once; until its files are written, each a duty of its own; write manifest.json;
+// settle; end the job. A small report is written by the holder itself. Each step is found done, or done
+// again, by a successor.
 #ifndef DROVER_SERVICES_CONTROLLER_REPORT_FINISH_HANDLER_H_
 #define DROVER_SERVICES_CONTROLLER_REPORT_FINISH_HANDLER_H_
 
@@ -22,8 +23,8 @@ namespace drover {
 struct FinishOptions {
   // How long a report is tried before the job ends without it.
   absl::Duration report_timeout = absl::Minutes(15);
-  // A report of at most this many rows, each file at most so many bytes, is written by the finish duty itself; 0 rows:
-  // none is. The bytes are in memory at once.
+  // A report of at most this many rows, each file at most so many bytes, is written by the finish duty
+  // itself; 0 rows: none is. The bytes are in memory at once.
   int64_t small_rows = 100'000;
   size_t small_file_bytes = 8 << 20;
   int64_t max_file_rows = kMaxReportFileRows;

@@ -24,7 +24,9 @@ constexpr absl::Duration kRetryWait = absl::Milliseconds(200);
 class PieceWriter {
  public:
   explicit PieceWriter(ObjectWriter& writer)
-      : writer_(writer), pieces_(kPiecesWaiting), spare_(kPiecesWaiting + 2),
+      : writer_(writer),
+        pieces_(kPiecesWaiting),
+        spare_(kPiecesWaiting + 2),
         thread_("report-write", [this] { WriteAll(); }) {}
   ~PieceWriter() { (void)Drain(); }
 
@@ -82,7 +84,11 @@ class FileRun {
  public:
   FileRun(const ReportFileOptions& options, Storage& storage, DutyContext& context, ObjectStore& store,
           std::string_view bucket, ReportFile file)
-      : options_(options), storage_(storage), context_(context), store_(store), file_(std::move(file)),
+      : options_(options),
+        storage_(storage),
+        context_(context),
+        store_(store),
+        file_(std::move(file)),
         ref_{std::string(bucket), file_.key, ""} {}
 
   // The file, written. Errors of writer or store as theirs; CANCELLED when stopped; storage's as its own.
@@ -145,8 +151,11 @@ class FileRun {
 
 class ReportFileHandler : public DutyHandler {
  public:
-  ReportFileHandler(ReportFileOptions options, Storage& storage, StoreProvider& stores, JobChangedFn on_job_changed)
-      : options_(options), storage_(storage), stores_(stores),
+  ReportFileHandler(ReportFileOptions options, Storage& storage, StoreProvider& stores,
+                    JobChangedFn on_job_changed)
+      : options_(options),
+        storage_(storage),
+        stores_(stores),
         on_job_changed_(on_job_changed ? std::move(on_job_changed) : [](const JobId&) {}) {}
 
   DutyOutcome Run(DutyContext& context) override {
@@ -206,14 +215,14 @@ class ReportFileHandler : public DutyHandler {
 
 }  // namespace
 
-std::unique_ptr<DutyHandler> MakeReportFileHandler(ReportFileOptions options, Storage& storage, StoreProvider& stores,
-                                                   JobChangedFn on_job_changed) {
+std::unique_ptr<DutyHandler> MakeReportFileHandler(ReportFileOptions options, Storage& storage,
+                                                   StoreProvider& stores, JobChangedFn on_job_changed) {
   return std::make_unique<ReportFileHandler>(options, storage, stores, std::move(on_job_changed));
 }
 
 absl::StatusOr<bool> WriteSmallReportFile(Storage& storage, ObjectStore& store, const JobId& job_id,
-                                          std::string_view bucket, size_t max_bytes, const DutyContext& context,
-                                          ReportFile& file) {
+                                          std::string_view bucket, size_t max_bytes,
+                                          const DutyContext& context, ReportFile& file) {
   std::string text;
   const auto stop = [&context] { return context.ShouldStop(); };
   bool too_large = false;

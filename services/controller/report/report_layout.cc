@@ -18,7 +18,8 @@ constexpr size_t kKeyHexDigits = 40;
 
 absl::StatusOr<v1::Job> ParseRequest(const JobSpec& spec) {
   v1::Job job;
-  if (!job.ParseFromString(spec.request)) return absl::InternalError("the job's stored request can't be read");
+  if (!job.ParseFromString(spec.request))
+    return absl::InternalError("the job's stored request can't be read");
   return job;
 }
 
@@ -33,10 +34,13 @@ std::string HexName(std::string_view seed) {
 std::string_view FinalStatus(lifecycle::State state) {
   switch (state) {
     case lifecycle::State::kFailing:
-    case lifecycle::State::kFailed: return "Failed";
+    case lifecycle::State::kFailed:
+      return "Failed";
     case lifecycle::State::kCancelling:
-    case lifecycle::State::kCancelled: return "Cancelled";
-    default: return "Complete";
+    case lifecycle::State::kCancelled:
+      return "Cancelled";
+    default:
+      return "Complete";
   }
 }
 
@@ -96,7 +100,8 @@ std::vector<ReportFile> PlanReportFiles(const JobId& job_id, const ReportPlace& 
   return result;
 }
 
-absl::StatusOr<std::string> ReportManifestOf(const JobRecord& job, const ReportPlace& place, const ReportPlan& plan) {
+absl::StatusOr<std::string> ReportManifestOf(const JobRecord& job, const ReportPlace& place,
+                                             const ReportPlan& plan) {
   ReportManifest manifest;
   manifest.created = plan.created;
   for (const ReportFile& file : plan.files) {

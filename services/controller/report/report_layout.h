@@ -24,7 +24,7 @@ struct ReportPlace {
   std::string store;
   std::string fingerprint;  // of the store, as the job pinned it
   std::string bucket;
-  std::string folder;       // "<prefix>/job-<id>", without a slash at its end
+  std::string folder;  // "<prefix>/job-<id>", without a slash at its end
   ReportScope scope = ReportScope::kAllTasks;
 };
 
@@ -33,15 +33,18 @@ absl::StatusOr<ReportPlace> PlanReportPlace(const JobSpec& spec);
 
 std::string ReportManifestKey(const ReportPlace& place);
 
-// The plan's files with their parts and keys. A key depends on nothing but the job, the part and its kind: whoever
-// plans the same report again, plans the same keys.
+// The plan's files with their parts and keys. A key depends on nothing but the job, the part and its kind:
+// whoever plans the same report again, plans the same keys.
 std::vector<ReportFile> PlanReportFiles(const JobId& job_id, const ReportPlace& place,
                                         const std::vector<PlannedFile>& files);
 
-inline RowKind RowKindOf(const ReportFile& file) { return file.failed_rows ? RowKind::kFailed : RowKind::kSucceeded; }
+inline RowKind RowKindOf(const ReportFile& file) {
+  return file.failed_rows ? RowKind::kFailed : RowKind::kSucceeded;
+}
 
 // The text of manifest.json of a job in Completing, Failing or Cancelling, as it will be once it has ended.
-absl::StatusOr<std::string> ReportManifestOf(const JobRecord& job, const ReportPlace& place, const ReportPlan& plan);
+absl::StatusOr<std::string> ReportManifestOf(const JobRecord& job, const ReportPlace& place,
+                                             const ReportPlan& plan);
 
 }  // namespace drover
 

@@ -106,8 +106,8 @@ absl::StatusOr<std::optional<RowPage>> RowPageReader::Next() {
     for (const BatchCounts& counts : page.counts) numbers.push_back(counts.batch_no);
     DROVER_ASSIGN_OR_RETURN(page.batches, storage_.ReadBatches(job_id_, numbers));
   }
-  DROVER_ASSIGN_OR_RETURN(page.segments,
-                          storage_.ReadSegments(job_id_, first, end, /*only_failed=*/kind_ == RowKind::kFailed));
+  DROVER_ASSIGN_OR_RETURN(
+      page.segments, storage_.ReadSegments(job_id_, first, end, /*only_failed=*/kind_ == RowKind::kFailed));
   if (page.batches.size() != page.counts.size()) return Broken(first, "batches are missing");
 
   int64_t bytes = 1;
@@ -115,7 +115,8 @@ absl::StatusOr<std::optional<RowPage>> RowPageReader::Next() {
   for (const BatchPayload& batch : page.batches) bytes += static_cast<int64_t>(batch.payload.size());
   for (const StoredSegment& segment : page.segments) bytes += static_cast<int64_t>(segment.payload.size());
   for (const BatchCounts& counts : page.counts) rows += RowsOf(counts, kind_);
-  const double wanted = static_cast<double>(rows) * static_cast<double>(kPageBytes) / static_cast<double>(bytes);
+  const double wanted =
+      static_cast<double>(rows) * static_cast<double>(kPageBytes) / static_cast<double>(bytes);
   const int64_t most = std::min(4 * page_rows_, kMaxPageRows);
   page_rows_ = std::clamp<int64_t>(static_cast<int64_t>(std::min(wanted, 1e12)), 1, most);
   return std::optional<RowPage>(std::move(page));
@@ -134,7 +135,8 @@ absl::StatusOr<int64_t> RowRenderer::Render(const RowPage& page, size_t index, s
   std::vector<Outcome> outcomes;
   bool sorted = true;
   while (next_segment < page.segments.size() && page.segments[next_segment].batch_no < number) ++next_segment;
-  for (; next_segment < page.segments.size() && page.segments[next_segment].batch_no == number; ++next_segment) {
+  for (; next_segment < page.segments.size() && page.segments[next_segment].batch_no == number;
+       ++next_segment) {
     const StoredSegment& segment = page.segments[next_segment];
     const TaskSet tasks = segment.executed ? *segment.executed : TaskSet::All(batch_.size());
     if (executed.Intersects(tasks)) return Broken(number, "two segments record the same task");
@@ -146,12 +148,15 @@ absl::StatusOr<int64_t> RowRenderer::Render(const RowPage& page, size_t index, s
     std::move(decoded->begin(), decoded->end(), std::back_inserter(outcomes));
   }
   if (!sorted) {
-    std::sort(outcomes.begin(), outcomes.end(), [](const Outcome& a, const Outcome& b) { return a.index < b.index; });
+    std::sort(outcomes.begin(), outcomes.end(),
+              [](const Outcome& a, const Outcome& b) { return a.index < b.index; });
   }
-  const auto rows = static_cast<int64_t>(AppendReportRows(batch_, executed, outcomes, kind_, kReportKeyEncoding, out));
+  const auto rows =
+      static_cast<int64_t>(AppendReportRows(batch_, executed, outcomes, kind_, kReportKeyEncoding, out));
   const int64_t counted = RowsOf(page.counts[index], kind_);
   if (rows != counted) {
-    return Broken(number, StrCat(rows, " rows of ", RowKindName(kind_), " tasks, but ", counted, " are counted"));
+    return Broken(number,
+                  StrCat(rows, " rows of ", RowKindName(kind_), " tasks, but ", counted, " are counted"));
   }
   return rows;
 }

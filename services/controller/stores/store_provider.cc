@@ -15,10 +15,12 @@ ObjectStoreOptions ControllerStoreOptions() {
 }
 
 StoreProvider::StoreProvider(Stores stores)
-    : StoreProvider(std::move(stores),
-                    [](const StoreConfig& config) { return OpenObjectStore(config, ControllerStoreOptions()); }) {}
+    : StoreProvider(std::move(stores), [](const StoreConfig& config) {
+        return OpenObjectStore(config, ControllerStoreOptions());
+      }) {}
 
-StoreProvider::StoreProvider(Stores stores, Opener open) : stores_(std::move(stores)), open_(std::move(open)) {}
+StoreProvider::StoreProvider(Stores stores, Opener open)
+    : stores_(std::move(stores)), open_(std::move(open)) {}
 
 absl::StatusOr<ObjectStore*> StoreProvider::Get(std::string_view name) {
   const StoreConfig* config = stores_.Find(name);
@@ -38,9 +40,10 @@ absl::StatusOr<ObjectStore*> StoreProvider::Get(std::string_view name) {
 absl::StatusOr<ObjectStore*> StoreProvider::GetPinned(std::string_view name, std::string_view fingerprint) {
   const StoreConfig* config = stores_.Find(name);
   if (config != nullptr && config->Fingerprint() != fingerprint) {
-    return Error(absl::StatusCode::kFailedPrecondition, "STORE_MISMATCH",
-                 StrCat("the store '", name, "' of this controller is another one than when the job was created"),
-                 {{"store", std::string(name)}});
+    return Error(
+        absl::StatusCode::kFailedPrecondition, "STORE_MISMATCH",
+        StrCat("the store '", name, "' of this controller is another one than when the job was created"),
+        {{"store", std::string(name)}});
   }
   return Get(name);
 }

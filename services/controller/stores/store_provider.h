@@ -18,7 +18,8 @@
 
 namespace drover {
 
-// How a controller tries again by itself: briefly, because a duty that fails is put off and leaves its thread to others.
+// How a controller tries again by itself: briefly, because a duty that fails is put off and leaves its thread
+// to others.
 ObjectStoreOptions ControllerStoreOptions();
 
 // Thread-safe.
@@ -31,11 +32,11 @@ class StoreProvider {
   // Opens with `open`.
   StoreProvider(Stores stores, Opener open);
 
-  // Valid as long as this object. NOT_FOUND (STORE_UNKNOWN) if stores.yaml has none of that name; an error of opening
-  // is tried again at the next call. UNAVAILABLE (STORE_CLOSED) after Shutdown().
+  // Valid as long as this object. NOT_FOUND (STORE_UNKNOWN) if stores.yaml has none of that name; an error of
+  // opening is tried again at the next call. UNAVAILABLE (STORE_CLOSED) after Shutdown().
   absl::StatusOr<ObjectStore*> Get(std::string_view name);
-  // The same, if it is still the store that a job pinned: FAILED_PRECONDITION (STORE_MISMATCH) if its fingerprint is
-  // another one.
+  // The same, if it is still the store that a job pinned: FAILED_PRECONDITION (STORE_MISMATCH) if its
+  // fingerprint is another one.
   absl::StatusOr<ObjectStore*> GetPinned(std::string_view name, std::string_view fingerprint);
 
   // Ends calls of all stores, those in progress too (STORE_CLOSED).
