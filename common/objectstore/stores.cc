@@ -374,6 +374,7 @@ class Reader {
   }
 
   void ReadFileStore(Fields& fields, StoreConfig& store) {
+    store.kind = StoreKind::kFile;
     const auto root = fields.Text("root");
     if (!root.has_value() || root->front() != '/') {
       fields.Error("root", "must be an absolute path");
