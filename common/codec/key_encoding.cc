@@ -14,10 +14,10 @@ namespace {
 // Whether a byte stands for itself in an encoded key.
 constexpr std::array<bool, 256> kUnreserved = [] {
   std::array<bool, 256> table{};
-  for (int c = 'a'; c <= 'z'; ++c) table[static_cast<size_t>(c)] = true;
-  for (int c = 'A'; c <= 'Z'; ++c) table[static_cast<size_t>(c)] = true;
-  for (int c = '0'; c <= '9'; ++c) table[static_cast<size_t>(c)] = true;
-  for (const char c : {'-', '.', '_', '~', '/'}) table[static_cast<size_t>(c)] = true;
+  for (const char c :
+       std::string_view("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/")) {
+    table[static_cast<uint8_t>(c)] = true;
+  }
   return table;
 }();
 
@@ -25,10 +25,9 @@ constexpr std::array<bool, 256> kUnreserved = [] {
 constexpr std::array<int8_t, 256> kHexValue = [] {
   std::array<int8_t, 256> table{};
   table.fill(-1);
-  for (int i = 0; i < 10; ++i) table[static_cast<size_t>('0' + i)] = static_cast<int8_t>(i);
-  for (int i = 0; i < 6; ++i) {
-    table[static_cast<size_t>('a' + i)] = static_cast<int8_t>(10 + i);
-    table[static_cast<size_t>('A' + i)] = static_cast<int8_t>(10 + i);
+  for (const std::string_view digits : {"0123456789abcdef", "0123456789ABCDEF"}) {
+    for (size_t i = 0; i < digits.size(); ++i)
+      table[static_cast<uint8_t>(digits[i])] = static_cast<int8_t>(i);
   }
   return table;
 }();

@@ -145,6 +145,7 @@ TEST(TaskBatch, CountsRawBytesAndIsFullAtTheirLimit) {
 
 TEST(TaskBatch, HoldsFourThousandAndNinetySixTasksOfAsManyBuckets) {
   std::vector<OwnedTask> tasks;
+  tasks.reserve(4096);
   for (int i = 0; i < 4096; ++i) tasks.push_back({"bucket-" + std::to_string(i), "k", ""});
   TaskBatchReader reader;
   const absl::StatusOr<DecodedBatch> batch = reader.Decode(Encode(tasks));
@@ -244,7 +245,7 @@ TEST(TaskBatchReader, RefusesFramesThatAreNotAsDocumented) {
 }
 
 TEST(TaskBatchReader, RefusesContentsThatBreakALimit) {
-  const auto content = [](std::vector<int> bytes) {
+  const auto content = [](std::initializer_list<int> bytes) {
     std::string out;
     for (const int byte : bytes) out.push_back(static_cast<char>(byte));
     return Frame(out);
@@ -303,18 +304,10 @@ TEST(TaskBatchReader, SurvivesDamagedBytes) {
     for (size_t n = random() % 3 + 1; n > 0; --n) {
       const size_t at = random() % damaged.size();
       switch (random() % 4) {
-        case 0:
-          damaged[at] = static_cast<char>(random());
-          break;
-        case 1:
-          damaged[at] = static_cast<char>(damaged[at] ^ (1 << random() % 8));
-          break;
-        case 2:
-          damaged.resize(std::max<size_t>(at, 1));
-          break;
-        default:
-          damaged.insert(at, 1, static_cast<char>(random()));
-          break;
+        case 0: damaged[at] = static_cast<char>(random()); break;
+        case 1: damaged[at] = static_cast<char>(damaged[at] ^ (1 << random() % 8)); break;
+        case 2: damaged.resize(std::max<size_t>(at, 1)); break;
+        default: damaged.insert(at, 1, static_cast<char>(random())); break;
       }
     }
     // An exact allocation, so that a byte too many is seen.
