@@ -3,11 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "common/log/capture.h"
+#include "common/strings/strings.h"
 
 namespace drover {
 namespace {
@@ -114,6 +118,28 @@ TEST(LogTest, WritesTimeLevelAndServiceToStandardErrorOneLineEach) {
   EXPECT_EQ(json["service"], "drover-x");
   EXPECT_EQ(json["n"], 1);
   InitLogging({});
+}
+
+TEST(LogTest, LinesOfManyThreadsStayWhole) {
+  constexpr int kThreads = 4;
+  constexpr int kLines = 200;
+  testing::internal::CaptureStderr();
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([t] {
+      for (int i = 0; i < kLines; ++i) LogInfo("thread.line", {{"thread", t}, {"text", std::string(200, 'x')}});
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const std::string text = testing::internal::GetCapturedStderr();
+  int lines = 0;
+  for (const std::string_view line : Split(text, '\n')) {
+    if (line.empty()) continue;
+    ++lines;
+    EXPECT_TRUE(StartsWith(line, "time=")) << line;
+    EXPECT_TRUE(EndsWith(line, " text=" + std::string(200, 'x'))) << line;
+  }
+  EXPECT_EQ(lines, kThreads * kLines);
 }
 
 TEST(LogTest, RateLimitedLinesSayHowManyWereHeldBack) {
