@@ -24,11 +24,13 @@ CallPool::~CallPool() { Shutdown(); }
 absl::Status CallPool::Submit(std::function<void()> call) {
   MutexLock lock(&mu_);
   if (stopping_) {
-    return Error(absl::StatusCode::kUnavailable, "CONTROLLER_SHUTDOWN", "this controller is going away; call again");
+    return Error(absl::StatusCode::kUnavailable, "CONTROLLER_SHUTDOWN",
+                 "this controller is going away; call again");
   }
   // A call that an idle thread is about to take does not wait: with max_queued 0 the pool still works.
   if (queue_.size() >= max_queued_ + idle_) {
-    return Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "too many calls wait already; try again later");
+    return Error(absl::StatusCode::kResourceExhausted, "OVERLOADED",
+                 "too many calls wait already; try again later");
   }
   queue_.push_back(std::move(call));
   changed_.NotifyOne();

@@ -27,15 +27,17 @@ struct CallPoolOptions {
 // Thread-safe.
 class CallPool {
  public:
-  // Starts the threads, named `name` for debuggers (cut to 15 characters). Options out of range are moved into it.
+  // Starts the threads, named `name` for debuggers (cut to 15 characters). Options out of range are moved
+  // into it.
   CallPool(std::string name, CallPoolOptions options);
   // Shuts down.
   ~CallPool();
   CallPool(const CallPool&) = delete;
   CallPool& operator=(const CallPool&) = delete;
 
-  // Runs `call` on one of the threads, in the order of the submissions. RESOURCE_EXHAUSTED (OVERLOADED) when the queue
-  // is full, UNAVAILABLE (CONTROLLER_SHUTDOWN) when the pool shuts down; `call` is never run then. It must not throw.
+  // Runs `call` on one of the threads, in the order of the submissions. RESOURCE_EXHAUSTED (OVERLOADED) when
+  // the queue is full, UNAVAILABLE (CONTROLLER_SHUTDOWN) when the pool shuts down; `call` is never run then.
+  // It must not throw.
   absl::Status Submit(std::function<void()> call);
 
   // Takes no more calls, runs those that are queued and returns when the last has ended. May be called twice.

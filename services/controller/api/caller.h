@@ -45,8 +45,8 @@ std::string_view ActionName(Action action);
 // The caller of a gRPC call: "anonymous" until there is authentication.
 Caller CallerOf(const grpc::CallbackServerContext& context);
 
-// Whether `caller` may do `action` (to the job `job_id`; empty where the action names none). OK, or PERMISSION_DENIED
-// (PERMISSION_DENIED, metadata action and caller). Reads nothing; thread-safe.
+// Whether `caller` may do `action` (to the job `job_id`; empty where the action names none). OK, or
+// PERMISSION_DENIED (PERMISSION_DENIED, metadata action and caller). Reads nothing; thread-safe.
 absl::Status Authorize(const Caller& caller, Action action, std::string_view job_id);
 
 // The shape of Authorize, for tests that refuse.

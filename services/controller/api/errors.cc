@@ -27,8 +27,8 @@ struct PublicError {
 };
 
 bool IsOwnUnavailable(const std::optional<ErrorDetails>& details) {
-  return details.has_value() &&
-         std::find(std::begin(kOwnUnavailable), std::end(kOwnUnavailable), details->reason) != std::end(kOwnUnavailable);
+  return details.has_value() && std::find(std::begin(kOwnUnavailable), std::end(kOwnUnavailable),
+                                          details->reason) != std::end(kOwnUnavailable);
 }
 
 PublicError MakePublic(const absl::Status& status) {
@@ -40,14 +40,16 @@ PublicError MakePublic(const absl::Status& status) {
     case absl::StatusCode::kUnknown: {
       std::string message = "the database does not answer; try again";
       if (status.code() == absl::StatusCode::kUnknown) {
-        message = "the connection to the database broke while the change was being made, so it may have been made; the "
-                  "same call can safely be made again";
+        message =
+            "the connection to the database broke during the change, so it may have been made; the same call "
+            "can safely be made again";
       }
       return {absl::StatusCode::kUnavailable, message, {"DATABASE_UNAVAILABLE", {}, {}}};
     }
     case absl::StatusCode::kCancelled:
     case absl::StatusCode::kDeadlineExceeded:
-      if (!details.has_value()) return {status.code(), "the call was ended by the client", {"CALL_ENDED", {}, {}}};
+      if (!details.has_value())
+        return {status.code(), "the call was ended by the client", {"CALL_ENDED", {}, {}}};
       break;
     case absl::StatusCode::kInternal:
     case absl::StatusCode::kDataLoss:
@@ -60,7 +62,8 @@ PublicError MakePublic(const absl::Status& status) {
   if (status.code() == absl::StatusCode::kInternal || status.code() == absl::StatusCode::kDataLoss) {
     const std::string number = absl::StrCat(absl::Hex(SystemRandom().Next(), absl::kZeroPad16));
     LogError("api.internal_error", {{"number", number}, {"error", status}});
-    return {absl::StatusCode::kInternal, StrCat("internal error ", number, "; the controller's log has more about it"),
+    return {absl::StatusCode::kInternal,
+            StrCat("internal error ", number, "; the controller's log has more about it"),
             {"INTERNAL", {{"number", number}}, {}}};
   }
   return {status.code(), std::string(FromAbsl(status.message())), *details};
@@ -80,8 +83,8 @@ void AddViolations(const ErrorDetails& details, size_t room, google::rpc::Status
     bad.mutable_field_violations()->RemoveLast();
     if (bad.field_violations_size() > 0) {
       auto* last = bad.mutable_field_violations(bad.field_violations_size() - 1);
-      last->set_description(
-          CutText(StrCat(last->description(), " (and ", details.fields.size() - i, " more fields are wrong)"), 600));
+      last->set_description(CutText(
+          StrCat(last->description(), " (and ", details.fields.size() - i, " more fields are wrong)"), 600));
     }
     break;
   }
@@ -108,7 +111,8 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   google::rpc::ErrorInfo info;
   info.set_domain(std::string(kErrorDomain));
   info.set_reason(error.details.reason);
-  for (const auto& [key, value] : error.details.metadata) (*info.mutable_metadata())[key] = CutText(value, 256);
+  for (const auto& [key, value] : error.details.metadata)
+    (*info.mutable_metadata())[key] = CutText(value, 256);
   out.add_details()->PackFrom(info);
   if (error.code == absl::StatusCode::kUnavailable || error.code == absl::StatusCode::kResourceExhausted) {
     google::rpc::RetryInfo retry;
@@ -117,7 +121,8 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   }
   const size_t used = out.ByteSizeLong();
   // 128: the envelope of one more detail, and what the last violation may grow by.
-  AddViolations(error.details, used + 128 < kMaxErrorDetailsBytes ? kMaxErrorDetailsBytes - used - 128 : 0, out);
+  AddViolations(error.details, used + 128 < kMaxErrorDetailsBytes ? kMaxErrorDetailsBytes - used - 128 : 0,
+                out);
   return grpc::Status(static_cast<grpc::StatusCode>(error.code), error.message, out.SerializeAsString());
 }
 

@@ -34,7 +34,8 @@ absl::StatusOr<v1::Worker> ViewWorker(const SessionInfo& session, const Stores& 
   for (const v1::StoreSupport& store : hello.stores()) {
     worker.add_stores(store.name());
     const StoreConfig* ours = stores.Find(store.name());
-    if (ours != nullptr && ours->Fingerprint() != store.fingerprint()) worker.add_mismatched_stores(store.name());
+    if (ours != nullptr && ours->Fingerprint() != store.fingerprint())
+      worker.add_mismatched_stores(store.name());
   }
   *worker.mutable_labels() = hello.labels();
   worker.set_draining(session.draining);
@@ -51,14 +52,16 @@ absl::StatusOr<v1::ListWorkersResponse> ListWorkers(Storage& storage, const Stor
   const PageQuery query = WorkersQuery();
   DROVER_ASSIGN_OR_RETURN(const std::string after, DecodePageToken(query, request.page_token()));
   // One more than shown tells whether there is another page.
-  DROVER_ASSIGN_OR_RETURN(const std::vector<SessionInfo> sessions, storage.ListSessions(after, page_size + 1));
+  DROVER_ASSIGN_OR_RETURN(const std::vector<SessionInfo> sessions,
+                          storage.ListSessions(after, page_size + 1));
 
   v1::ListWorkersResponse response;
   size_t bytes = 0;
   for (const SessionInfo& session : sessions) {
     DROVER_ASSIGN_OR_RETURN(v1::Worker worker, ViewWorker(session, stores));
     bytes += worker.ByteSizeLong();
-    const bool full = response.workers_size() == page_size || (response.workers_size() > 0 && bytes > kMaxPageBytes);
+    const bool full =
+        response.workers_size() == page_size || (response.workers_size() > 0 && bytes > kMaxPageBytes);
     if (full) {
       const std::string& last = response.workers(response.workers_size() - 1).session_id();
       response.set_next_page_token(EncodePageToken(query, last));

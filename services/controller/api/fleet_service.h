@@ -12,11 +12,12 @@
 namespace drover {
 
 // Thread-safe; blocks on storage. `stores` are this controller's.
-absl::StatusOr<v1::ListWorkersResponse> ListWorkers(Storage& storage, const Stores& stores, const AuthorizeFn& authorize,
-                                                    const Caller& caller, const v1::ListWorkersRequest& request);
+absl::StatusOr<v1::ListWorkersResponse> ListWorkers(Storage& storage, const Stores& stores,
+                                                    const AuthorizeFn& authorize, const Caller& caller,
+                                                    const v1::ListWorkersRequest& request);
 
-// A session as clients see it; what its Hello said of stores is compared with `stores`. INTERNAL if the stored Hello
-// can't be read.
+// A session as clients see it; what its Hello said of stores is compared with `stores`. INTERNAL if the
+// stored Hello can't be read.
 absl::StatusOr<v1::Worker> ViewWorker(const SessionInfo& session, const Stores& stores);
 
 // ListWorkers on gRPC's callback API.
@@ -25,7 +26,8 @@ class FleetService final : public v1::FleetService::CallbackService {
   // All of them outlive the service and every call to it.
   FleetService(Storage& storage, const Stores& stores, AuthorizeFn authorize, CallPool& pool);
 
-  grpc::ServerUnaryReactor* ListWorkers(grpc::CallbackServerContext* context, const v1::ListWorkersRequest* request,
+  grpc::ServerUnaryReactor* ListWorkers(grpc::CallbackServerContext* context,
+                                        const v1::ListWorkersRequest* request,
                                         v1::ListWorkersResponse* response) override;
 
  private:

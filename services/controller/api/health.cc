@@ -6,8 +6,8 @@
 
 namespace drover {
 
-HealthPoller::HealthPoller(std::function<absl::Status()> ping, std::function<void(bool)> report, const Clock& clock,
-                           HealthPollerOptions options)
+HealthPoller::HealthPoller(std::function<absl::Status()> ping, std::function<void(bool)> report,
+                           const Clock& clock, HealthPollerOptions options)
     : ping_(std::move(ping)), report_(std::move(report)), clock_(clock), options_(options) {}
 
 HealthPoller::~HealthPoller() { Stop(); }

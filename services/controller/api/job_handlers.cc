@@ -24,7 +24,8 @@ absl::StatusOr<Response> WithJob(absl::StatusOr<v1::Job> job) {
   return response;
 }
 
-JobSpec MakeSpec(const Caller& caller, const ValidJob& valid, std::string job_id, std::string pin, absl::Time now) {
+JobSpec MakeSpec(const Caller& caller, const ValidJob& valid, std::string job_id, std::string pin,
+                 absl::Time now) {
   JobSpec spec;
   spec.job_id = std::move(job_id);
   spec.request = valid.job.SerializeAsString();
@@ -57,13 +58,15 @@ absl::StatusOr<v1::CreateJobResponse> JobHandlers::CreateJob(const Caller& calle
   DROVER_ASSIGN_OR_RETURN(std::string pin, options_.pins.Pin(valid.job.manifest()));
 
   NewJob job;
-  job.spec = MakeSpec(caller, valid, NewUuid7(options_.clock, options_.random), std::move(pin), options_.clock.Now());
+  job.spec = MakeSpec(caller, valid, NewUuid7(options_.clock, options_.random), std::move(pin),
+                      options_.clock.Now());
   job.priority = valid.job.priority();
   job.request_id = request.request_id();
   job.fingerprint = valid.fingerprint;
   DROVER_ASSIGN_OR_RETURN(const Storage::Created created, Store(job));
   if (created.created) {
-    LogInfo("job.created", {{"job", created.job_id}, {"operation", job.spec.operation}, {"caller", caller.name}});
+    LogInfo("job.created",
+            {{"job", created.job_id}, {"operation", job.spec.operation}, {"caller", caller.name}});
     if (options_.hooks.job_created) options_.hooks.job_created();
   }
   return WithJob<v1::CreateJobResponse>(View(created.job_id));
@@ -76,14 +79,16 @@ absl::StatusOr<Storage::Created> JobHandlers::Store(const NewJob& job) {
   return created;
 }
 
-absl::StatusOr<v1::GetJobResponse> JobHandlers::GetJob(const Caller& caller, const v1::GetJobRequest& request) {
+absl::StatusOr<v1::GetJobResponse> JobHandlers::GetJob(const Caller& caller,
+                                                       const v1::GetJobRequest& request) {
   DROVER_RETURN_IF_ERROR(options_.authorize(caller, Action::kGetJob, request.job_id()));
   DROVER_RETURN_IF_ERROR(CheckNoUnknownFields(request));
   DROVER_RETURN_IF_ERROR(ValidateJobId(request.job_id()));
   return WithJob<v1::GetJobResponse>(View(request.job_id()));
 }
 
-absl::StatusOr<v1::ListJobsResponse> JobHandlers::ListJobs(const Caller& caller, const v1::ListJobsRequest& request) {
+absl::StatusOr<v1::ListJobsResponse> JobHandlers::ListJobs(const Caller& caller,
+                                                           const v1::ListJobsRequest& request) {
   DROVER_RETURN_IF_ERROR(options_.authorize(caller, Action::kListJobs, ""));
   DROVER_RETURN_IF_ERROR(CheckNoUnknownFields(request));
   DROVER_ASSIGN_OR_RETURN(const int page_size, ValidatePageSize(request.page_size()));
@@ -100,9 +105,11 @@ absl::StatusOr<v1::ListJobsResponse> JobHandlers::ListJobs(const Caller& caller,
   for (const JobRecord& record : records) {
     DROVER_ASSIGN_OR_RETURN(v1::Job job, ViewJob(record));
     bytes += job.ByteSizeLong();
-    const bool full = response.jobs_size() == page_size || (response.jobs_size() > 0 && bytes > kMaxPageBytes);
+    const bool full =
+        response.jobs_size() == page_size || (response.jobs_size() > 0 && bytes > kMaxPageBytes);
     if (full) {
-      response.set_next_page_token(EncodePageToken(page_query, response.jobs(response.jobs_size() - 1).job_id()));
+      response.set_next_page_token(
+          EncodePageToken(page_query, response.jobs(response.jobs_size() - 1).job_id()));
       break;
     }
     *response.add_jobs() = std::move(job);
@@ -129,12 +136,14 @@ absl::StatusOr<v1::ConfirmJobResponse> JobHandlers::ConfirmJob(const Caller& cal
 
 absl::StatusOr<v1::CancelJobResponse> JobHandlers::CancelJob(const Caller& caller,
                                                              const v1::CancelJobRequest& request) {
-  DROVER_RETURN_IF_ERROR(CheckChange(caller, Action::kCancelJob, request, request.job_id(), request.reason()));
+  DROVER_RETURN_IF_ERROR(
+      CheckChange(caller, Action::kCancelJob, request, request.job_id(), request.reason()));
   return WithJob<v1::CancelJobResponse>(
       Change(request.job_id(), {lifecycle::Cause::kCancel, request.reason(), caller.name, {}}));
 }
 
-absl::StatusOr<v1::PauseJobResponse> JobHandlers::PauseJob(const Caller& caller, const v1::PauseJobRequest& request) {
+absl::StatusOr<v1::PauseJobResponse> JobHandlers::PauseJob(const Caller& caller,
+                                                           const v1::PauseJobRequest& request) {
   DROVER_RETURN_IF_ERROR(CheckChange(caller, Action::kPauseJob, request, request.job_id(), request.reason()));
   return WithJob<v1::PauseJobResponse>(
       Change(request.job_id(), {lifecycle::Cause::kPause, request.reason(), caller.name, {}}));
@@ -142,7 +151,8 @@ absl::StatusOr<v1::PauseJobResponse> JobHandlers::PauseJob(const Caller& caller,
 
 absl::StatusOr<v1::ResumeJobResponse> JobHandlers::ResumeJob(const Caller& caller,
                                                              const v1::ResumeJobRequest& request) {
-  DROVER_RETURN_IF_ERROR(CheckChange(caller, Action::kResumeJob, request, request.job_id(), request.reason()));
+  DROVER_RETURN_IF_ERROR(
+      CheckChange(caller, Action::kResumeJob, request, request.job_id(), request.reason()));
   return WithJob<v1::ResumeJobResponse>(
       Change(request.job_id(), {lifecycle::Cause::kResume, request.reason(), caller.name, {}}));
 }
@@ -172,8 +182,9 @@ absl::StatusOr<v1::Job> JobHandlers::Change(const JobId& job_id, lifecycle::Requ
   return View(job_id);
 }
 
-absl::Status JobHandlers::CheckChange(const Caller& caller, Action action, const google::protobuf::Message& request,
-                                      const std::string& job_id, const std::string& reason) {
+absl::Status JobHandlers::CheckChange(const Caller& caller, Action action,
+                                      const google::protobuf::Message& request, const std::string& job_id,
+                                      const std::string& reason) {
   DROVER_RETURN_IF_ERROR(options_.authorize(caller, action, job_id));
   DROVER_RETURN_IF_ERROR(CheckNoUnknownFields(request));
   DROVER_RETURN_IF_ERROR(ValidateJobId(job_id));

@@ -1,5 +1,5 @@
-// What each call of JobService does, without gRPC: checks the request, asks whether the caller may, calls storage,
-// shows the job. job_service.h puts them on gRPC.
+// What each call of JobService does, without gRPC: checks the request, asks whether the caller may, calls
+// storage, shows the job. job_service.h puts them on gRPC.
 #ifndef DROVER_SERVICES_CONTROLLER_API_JOB_HANDLERS_H_
 #define DROVER_SERVICES_CONTROLLER_API_JOB_HANDLERS_H_
 
@@ -18,8 +18,8 @@
 
 namespace drover {
 
-// Called after a commit, from the thread of the call, so that those who would find it by polling look at once. May be
-// null. Must not block.
+// Called after a commit, from the thread of the call, so that those who would find it by polling look at
+// once. May be null. Must not block.
 struct ApiHooks {
   std::function<void(const JobId&)> job_changed;  // its state or priority
   std::function<void()> job_created;
@@ -38,8 +38,8 @@ struct JobHandlersOptions {
   AuthorizeFn authorize = Authorize;
 };
 
-// Thread-safe; every method but the constructor blocks on storage. The options' references outlive it. Errors carry a
-// reason (docs/api.md), or are storage's; ToGrpcStatus makes both fit for clients.
+// Thread-safe; every method but the constructor blocks on storage. The options' references outlive it. Errors
+// carry a reason (docs/api.md), or are storage's; ToGrpcStatus makes both fit for clients.
 class JobHandlers {
  public:
   explicit JobHandlers(JobHandlersOptions options);
@@ -47,9 +47,10 @@ class JobHandlers {
   absl::StatusOr<v1::CreateJobResponse> CreateJob(const Caller& caller, const v1::CreateJobRequest& request);
   absl::StatusOr<v1::GetJobResponse> GetJob(const Caller& caller, const v1::GetJobRequest& request);
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const Caller& caller, const v1::ListJobsRequest& request);
-  absl::StatusOr<v1::UpdateJobPriorityResponse> UpdateJobPriority(const Caller& caller,
-                                                                  const v1::UpdateJobPriorityRequest& request);
-  absl::StatusOr<v1::ConfirmJobResponse> ConfirmJob(const Caller& caller, const v1::ConfirmJobRequest& request);
+  absl::StatusOr<v1::UpdateJobPriorityResponse> UpdateJobPriority(
+      const Caller& caller, const v1::UpdateJobPriorityRequest& request);
+  absl::StatusOr<v1::ConfirmJobResponse> ConfirmJob(const Caller& caller,
+                                                    const v1::ConfirmJobRequest& request);
   absl::StatusOr<v1::CancelJobResponse> CancelJob(const Caller& caller, const v1::CancelJobRequest& request);
   absl::StatusOr<v1::PauseJobResponse> PauseJob(const Caller& caller, const v1::PauseJobRequest& request);
   absl::StatusOr<v1::ResumeJobResponse> ResumeJob(const Caller& caller, const v1::ResumeJobRequest& request);

@@ -9,8 +9,8 @@
 namespace drover {
 namespace {
 
-// One WatchJob stream. gRPC and the watcher call from different threads; at most one write and one Finish are under
-// way. Owned by itself until OnDone, and by the watcher while that still knows it.
+// One WatchJob stream. gRPC and the watcher call from different threads; at most one write and one Finish are
+// under way. Owned by itself until OnDone, and by the watcher while that still knows it.
 class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchJobResponse>,
                            public JobSink,
                            public std::enable_shared_from_this<WatchReactor> {
@@ -25,7 +25,8 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchJobResponse>
 
   // Begins the watch, or ends the call with the reason why not.
   void Start(const JobId& job_id) {
-    // Held until the id is known: the watcher may show the first state at once. It calls nobody under its own lock.
+    // Held until the id is known: the watcher may show the first state at once. It calls nobody under its own
+    // lock.
     MutexLock lock(&mu_);
     const absl::StatusOr<JobWatcher::WatchId> id = watcher_.Add(job_id, shared_from_this());
     if (id.ok()) {
@@ -105,9 +106,9 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchJobResponse>
   std::shared_ptr<WatchReactor> self_ ABSL_GUARDED_BY(mu_);
   JobWatcher::WatchId watch_id_ ABSL_GUARDED_BY(mu_) = 0;  // 0: there is none
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  bool over_ ABSL_GUARDED_BY(mu_) = false;                 // nothing is shown any more
+  bool over_ ABSL_GUARDED_BY(mu_) = false;  // nothing is shown any more
   std::optional<grpc::Status> final_status_ ABSL_GUARDED_BY(mu_);
-  v1::WatchJobResponse response_;                          // gRPC's while writing_
+  v1::WatchJobResponse response_;  // gRPC's while writing_
 };
 
 }  // namespace
@@ -116,19 +117,21 @@ JobService::JobService(JobHandlers& handlers, JobWatcher& watcher, CallPool& poo
     : handlers_(handlers), watcher_(watcher), pool_(pool) {}
 
 grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* context,
-                                                const v1::CreateJobRequest* request, v1::CreateJobResponse* response) {
+                                                const v1::CreateJobRequest* request,
+                                                v1::CreateJobResponse* response) {
   return RunUnary(pool_, context, response,
                   [this, request](const Caller& caller) { return handlers_.CreateJob(caller, *request); });
 }
 
-grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* context, const v1::GetJobRequest* request,
-                                             v1::GetJobResponse* response) {
+grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* context,
+                                             const v1::GetJobRequest* request, v1::GetJobResponse* response) {
   return RunUnary(pool_, context, response,
                   [this, request](const Caller& caller) { return handlers_.GetJob(caller, *request); });
 }
 
 grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* context,
-                                               const v1::ListJobsRequest* request, v1::ListJobsResponse* response) {
+                                               const v1::ListJobsRequest* request,
+                                               v1::ListJobsResponse* response) {
   return RunUnary(pool_, context, response,
                   [this, request](const Caller& caller) { return handlers_.ListJobs(caller, *request); });
 }
@@ -136,8 +139,9 @@ grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* cont
 grpc::ServerUnaryReactor* JobService::UpdateJobPriority(grpc::CallbackServerContext* context,
                                                         const v1::UpdateJobPriorityRequest* request,
                                                         v1::UpdateJobPriorityResponse* response) {
-  return RunUnary(pool_, context, response,
-                  [this, request](const Caller& caller) { return handlers_.UpdateJobPriority(caller, *request); });
+  return RunUnary(pool_, context, response, [this, request](const Caller& caller) {
+    return handlers_.UpdateJobPriority(caller, *request);
+  });
 }
 
 grpc::ServerUnaryReactor* JobService::ConfirmJob(grpc::CallbackServerContext* context,
@@ -148,19 +152,22 @@ grpc::ServerUnaryReactor* JobService::ConfirmJob(grpc::CallbackServerContext* co
 }
 
 grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* context,
-                                                const v1::CancelJobRequest* request, v1::CancelJobResponse* response) {
+                                                const v1::CancelJobRequest* request,
+                                                v1::CancelJobResponse* response) {
   return RunUnary(pool_, context, response,
                   [this, request](const Caller& caller) { return handlers_.CancelJob(caller, *request); });
 }
 
 grpc::ServerUnaryReactor* JobService::PauseJob(grpc::CallbackServerContext* context,
-                                               const v1::PauseJobRequest* request, v1::PauseJobResponse* response) {
+                                               const v1::PauseJobRequest* request,
+                                               v1::PauseJobResponse* response) {
   return RunUnary(pool_, context, response,
                   [this, request](const Caller& caller) { return handlers_.PauseJob(caller, *request); });
 }
 
 grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* context,
-                                                const v1::ResumeJobRequest* request, v1::ResumeJobResponse* response) {
+                                                const v1::ResumeJobRequest* request,
+                                                v1::ResumeJobResponse* response) {
   return RunUnary(pool_, context, response,
                   [this, request](const Caller& caller) { return handlers_.ResumeJob(caller, *request); });
 }

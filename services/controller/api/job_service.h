@@ -15,7 +15,8 @@ class JobService final : public v1::JobService::CallbackService {
   // All of them outlive the service and every call to it.
   JobService(JobHandlers& handlers, JobWatcher& watcher, CallPool& pool);
 
-  grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* context, const v1::CreateJobRequest* request,
+  grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* context,
+                                      const v1::CreateJobRequest* request,
                                       v1::CreateJobResponse* response) override;
   grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context, const v1::GetJobRequest* request,
                                    v1::GetJobResponse* response) override;
@@ -24,13 +25,16 @@ class JobService final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* UpdateJobPriority(grpc::CallbackServerContext* context,
                                               const v1::UpdateJobPriorityRequest* request,
                                               v1::UpdateJobPriorityResponse* response) override;
-  grpc::ServerUnaryReactor* ConfirmJob(grpc::CallbackServerContext* context, const v1::ConfirmJobRequest* request,
+  grpc::ServerUnaryReactor* ConfirmJob(grpc::CallbackServerContext* context,
+                                       const v1::ConfirmJobRequest* request,
                                        v1::ConfirmJobResponse* response) override;
-  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context, const v1::CancelJobRequest* request,
+  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
+                                      const v1::CancelJobRequest* request,
                                       v1::CancelJobResponse* response) override;
   grpc::ServerUnaryReactor* PauseJob(grpc::CallbackServerContext* context, const v1::PauseJobRequest* request,
                                      v1::PauseJobResponse* response) override;
-  grpc::ServerUnaryReactor* ResumeJob(grpc::CallbackServerContext* context, const v1::ResumeJobRequest* request,
+  grpc::ServerUnaryReactor* ResumeJob(grpc::CallbackServerContext* context,
+                                      const v1::ResumeJobRequest* request,
                                       v1::ResumeJobResponse* response) override;
   grpc::ServerWriteReactor<v1::WatchJobResponse>* WatchJob(grpc::CallbackServerContext* context,
                                                            const v1::WatchJobRequest* request) override;

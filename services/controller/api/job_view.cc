@@ -57,8 +57,8 @@ std::string JobEtag(int64_t version) { return StrCat("\"v", version, "\""); }
 absl::StatusOr<v1::Job> ViewJob(const JobRecord& record) {
   v1::Job job;
   if (!job.ParseFromString(record.spec.request)) {
-    return Error(absl::StatusCode::kInternal, "STORED_REQUEST", StrCat("the stored request of job ",
-                                                                      record.spec.job_id, " can't be read"));
+    return Error(absl::StatusCode::kInternal, "STORED_REQUEST",
+                 StrCat("the stored request of job ", record.spec.job_id, " can't be read"));
   }
   const lifecycle::Snapshot& snapshot = record.snapshot;
   job.set_job_id(record.spec.job_id);

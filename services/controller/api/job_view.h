@@ -12,8 +12,8 @@
 
 namespace drover {
 
-// The job as clients see it: the request as it was stored, with every field that only the service sets. INTERNAL if the
-// stored request can't be read.
+// The job as clients see it: the request as it was stored, with every field that only the service sets.
+// INTERNAL if the stored request can't be read.
 absl::StatusOr<v1::Job> ViewJob(const JobRecord& record);
 
 // `time` as a protobuf timestamp, to the nanosecond.

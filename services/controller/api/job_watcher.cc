@@ -12,7 +12,8 @@ namespace drover {
 namespace {
 
 absl::Status ShutdownError() {
-  return Error(absl::StatusCode::kUnavailable, "CONTROLLER_SHUTDOWN", "this controller is going away; watch again");
+  return Error(absl::StatusCode::kUnavailable, "CONTROLLER_SHUTDOWN",
+               "this controller is going away; watch again");
 }
 
 bool SamePulse(const Storage::JobPulse& a, const Storage::JobPulse& b) {
@@ -62,9 +63,10 @@ absl::StatusOr<JobWatcher::WatchId> JobWatcher::Add(const JobId& job_id, std::sh
   MutexLock lock(&mu_);
   if (stopping_) return ShutdownError();
   if (watches_.size() >= options_.max_watches) {
-    return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_WATCHES",
-                 StrCat("this controller has ", options_.max_watches, " watches already; try again, or use GetJob"),
-                 {{"limit", StrCat(options_.max_watches)}});
+    return Error(
+        absl::StatusCode::kResourceExhausted, "TOO_MANY_WATCHES",
+        StrCat("this controller has ", options_.max_watches, " watches already; try again, or use GetJob"),
+        {{"limit", StrCat(options_.max_watches)}});
   }
   const WatchId id = next_id_++;
   Watch& watch = watches_[id];

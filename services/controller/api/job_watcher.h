@@ -1,9 +1,9 @@
 // Follows jobs for WatchJob: one loop over all watched jobs, however many watch them.
 //
-// Each look reads the pulses of all watched jobs in one statement (a few, if there are many), and the whole job only
-// where its pulse changed. A watcher gets the latest state only: it is asked for the next one when it has written the
-// last, so a slow reader skips states, never the last one. The database being away ends no watch: the loop looks again,
-// at growing intervals, and goes on where it was.
+// Each look reads the pulses of all watched jobs in one statement (a few, if there are many), and the whole
+// job only where its pulse changed. A watcher gets the latest state only: it is asked for the next one when
+// it has written the last, so a slow reader skips states, never the last one. The database being away ends no
+// watch: the loop looks again, at growing intervals, and goes on where it was.
 #ifndef DROVER_SERVICES_CONTROLLER_API_JOB_WATCHER_H_
 #define DROVER_SERVICES_CONTROLLER_API_JOB_WATCHER_H_
 
@@ -30,11 +30,11 @@ namespace drover {
 class JobSink {
  public:
   virtual ~JobSink() = default;
-  // The job as it is now. No other call follows until JobWatcher::Written(). `last`: it has ended, and no call follows
-  // at all.
+  // The job as it is now. No other call follows until JobWatcher::Written(). `last`: it has ended, and no
+  // call follows at all.
   virtual void Show(const v1::Job& job, bool last) = 0;
-  // The watch is over without a last state (the job is gone, the controller shuts down); no call follows. May come
-  // before Written().
+  // The watch is over without a last state (the job is gone, the controller shuts down); no call follows. May
+  // come before Written().
   virtual void End(const absl::Status& status) = 0;
 };
 
@@ -60,19 +60,20 @@ class JobWatcher {
 
   // Starts the loop's thread.
   void Start();
-  // Ends all watches with UNAVAILABLE (CONTROLLER_SHUTDOWN), refuses new ones, and stops the thread. May be called
-  // twice.
+  // Ends all watches with UNAVAILABLE (CONTROLLER_SHUTDOWN), refuses new ones, and stops the thread. May be
+  // called twice.
   void Shutdown();
 
-  // Begins a watch: `sink` gets the state at once, or End(NOT_FOUND). RESOURCE_EXHAUSTED (TOO_MANY_WATCHES) at the
-  // limit, UNAVAILABLE (CONTROLLER_SHUTDOWN) after Shutdown(); the sink is not called then.
+  // Begins a watch: `sink` gets the state at once, or End(NOT_FOUND). RESOURCE_EXHAUSTED (TOO_MANY_WATCHES)
+  // at the limit, UNAVAILABLE (CONTROLLER_SHUTDOWN) after Shutdown(); the sink is not called then.
   absl::StatusOr<WatchId> Add(const JobId& job_id, std::shared_ptr<JobSink> sink);
   // The sink has written what it was shown, and wants the next state. Nothing for a watch that is over.
   void Written(WatchId id);
   // Ends a watch from the sink's side. A call on the sink may be under way.
   void Remove(WatchId id);
 
-  // This job changed: look at it now rather than at the next interval. Cheap; jobs that nobody watches are ignored.
+  // This job changed: look at it now rather than at the next interval. Cheap; jobs that nobody watches are
+  // ignored.
   void NotifyChanged(const JobId& job_id);
 
   // One look, and the time until the next one is due. What the thread does; for tests in virtual time.
@@ -82,10 +83,10 @@ class JobWatcher {
   struct Watch {
     JobId job_id;
     std::shared_ptr<JobSink> sink;
-    bool writing = false;          // was shown something that it has not written yet
+    bool writing = false;  // was shown something that it has not written yet
     bool any_shown = false;
     Storage::JobPulse shown_pulse;  // of the last look that led to a state shown
-    std::string shown_hash;        // of the state shown last, which is not shown twice in a row
+    std::string shown_hash;         // of the state shown last, which is not shown twice in a row
     absl::Duration shown_at;
   };
   using PulseMap = std::map<JobId, Storage::JobPulse>;
@@ -97,9 +98,11 @@ class JobWatcher {
   // Looks at one job whose pulse was read (null: it is gone). An error: the database did not answer.
   absl::Status LookAt(const JobId& job_id, const Storage::JobPulse* pulse, absl::Duration now);
   bool IsDue(const Watch& watch, const Storage::JobPulse& pulse, absl::Duration now) const;
-  bool AnyDue(const JobId& job_id, const Storage::JobPulse& pulse, absl::Duration now) ABSL_LOCKS_EXCLUDED(mu_);
+  bool AnyDue(const JobId& job_id, const Storage::JobPulse& pulse, absl::Duration now)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // Shows the job to those of its watches that are due.
-  void ShowDue(const v1::Job& job, const Storage::JobPulse& pulse, absl::Duration now) ABSL_LOCKS_EXCLUDED(mu_);
+  void ShowDue(const v1::Job& job, const Storage::JobPulse& pulse, absl::Duration now)
+      ABSL_LOCKS_EXCLUDED(mu_);
   void EndJob(const JobId& job_id, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Duration LookFailed(const absl::Status& status, absl::Duration now) ABSL_LOCKS_EXCLUDED(mu_);
   void Erase(WatchId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -116,9 +119,9 @@ class JobWatcher {
   std::set<JobId> notified_ ABSL_GUARDED_BY(mu_);  // watched jobs to be looked at before the interval is over
   WatchId next_id_ ABSL_GUARDED_BY(mu_) = 1;
   absl::Duration next_full_look_ ABSL_GUARDED_BY(mu_);
-  int failed_looks_ ABSL_GUARDED_BY(mu_) = 0;      // in a row
+  int failed_looks_ ABSL_GUARDED_BY(mu_) = 0;  // in a row
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  std::thread thread_;                             // started and joined by Start() and Shutdown()
+  std::thread thread_;  // started and joined by Start() and Shutdown()
 };
 
 }  // namespace drover

@@ -20,9 +20,10 @@ struct Look {
 };
 
 absl::Status NotInTime(std::string_view store) {
-  return Error(absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE",
-               StrCat("store \"", store, "\" did not answer in time when the manifest was looked at; try again"),
-               {{"store", std::string(store)}});
+  return Error(
+      absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE",
+      StrCat("store \"", store, "\" did not answer in time when the manifest was looked at; try again"),
+      {{"store", std::string(store)}});
 }
 
 }  // namespace
@@ -39,12 +40,13 @@ absl::StatusOr<std::string> ManifestPins::Pin(const v1::Manifest& manifest) {
   if (store == nullptr || store->kind != StoreKind::kFile) return std::string();
 
   const auto look = std::make_shared<Look>();
-  const absl::Status submitted = pool_.Submit([look, head = head_, store, ref = ObjectRef{location.bucket(), location.key(), ""}] {
-    absl::StatusOr<ObjectInfo> info = head(*store, ref);
-    MutexLock lock(&look->mu);
-    look->result = std::move(info);
-    look->done.NotifyAll();
-  });
+  const absl::Status submitted =
+      pool_.Submit([look, head = head_, store, ref = ObjectRef{location.bucket(), location.key(), ""}] {
+        absl::StatusOr<ObjectInfo> info = head(*store, ref);
+        MutexLock lock(&look->mu);
+        look->result = std::move(info);
+        look->done.NotifyAll();
+      });
   if (!submitted.ok()) return NotInTime(store->name);
 
   MutexLock lock(&look->mu);

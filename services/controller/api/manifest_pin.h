@@ -28,10 +28,10 @@ class ManifestPins {
   // Waits for looks that are under way.
   ~ManifestPins() = default;
 
-  // The pin of a validated manifest: for a `file` store ObjectInfo::etag (size and modification time) of the file,
-  // to be given to ObjectStore::Open as the expected ETag; empty for other stores, and when there is no such file:
-  // the job then fails while it prepares and says so, as with a missing object. UNAVAILABLE (STORE_UNAVAILABLE) when
-  // the file system does not answer in time.
+  // The pin of a validated manifest: for a `file` store ObjectInfo::etag (size and modification time) of the
+  // file, to be given to ObjectStore::Open as the expected ETag; empty for other stores, and when there is no
+  // such file: the job then fails while it prepares and says so, as with a missing object. UNAVAILABLE
+  // (STORE_UNAVAILABLE) when the file system does not answer in time.
   absl::StatusOr<std::string> Pin(const v1::Manifest& manifest);
 
  private:

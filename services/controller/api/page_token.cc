@@ -22,7 +22,8 @@ constexpr size_t kHashBytes = 8;
 constexpr size_t kHeaderBytes = 1 + 2 * kHashBytes;
 
 std::string Checksum(std::string_view query_hash, std::string_view cursor) {
-  return Sha256(StrCat("drover page token", std::string(1, kVersion), query_hash, cursor)).substr(0, kHashBytes);
+  return Sha256(StrCat("drover page token", std::string(1, kVersion), query_hash, cursor))
+      .substr(0, kHashBytes);
 }
 
 std::string QueryHash(const PageQuery& query) { return Sha256(query.text).substr(0, kHashBytes); }
@@ -47,21 +48,25 @@ PageQuery WorkersQuery() { return {"workers"}; }
 
 std::string EncodePageToken(const PageQuery& query, std::string_view cursor) {
   const std::string query_hash = QueryHash(query);
-  return absl::WebSafeBase64Escape(StrCat(std::string(1, kVersion), Checksum(query_hash, cursor), query_hash, cursor));
+  return absl::WebSafeBase64Escape(
+      StrCat(std::string(1, kVersion), Checksum(query_hash, cursor), query_hash, cursor));
 }
 
 absl::StatusOr<std::string> DecodePageToken(const PageQuery& query, std::string_view token) {
   if (token.empty()) return std::string();
   std::string bytes;
   if (token.size() > kMaxPageTokenBytes || !absl::WebSafeBase64Unescape(ToAbsl(token), &bytes) ||
+      absl::WebSafeBase64Escape(bytes) != token ||  // padding, stray bits: not what was given out
       bytes.size() <= kHeaderBytes || bytes[0] != kVersion) {
-    return Refuse("PAGE_TOKEN_INVALID", "is not a token that this release gave; list again from the first page");
+    return Refuse("PAGE_TOKEN_INVALID",
+                  "is not a token that this release gave; list again from the first page");
   }
   const std::string_view all = bytes;
   const std::string_view query_hash = all.substr(1 + kHashBytes, kHashBytes);
   const std::string_view cursor = all.substr(kHeaderBytes);
   if (all.substr(1, kHashBytes) != Checksum(query_hash, cursor)) {
-    return Refuse("PAGE_TOKEN_INVALID", "is damaged: pass next_page_token on as it came, or list from the first page");
+    return Refuse("PAGE_TOKEN_INVALID",
+                  "is damaged: pass next_page_token on as it came, or list from the first page");
   }
   if (query_hash != QueryHash(query)) {
     return Refuse("PAGE_TOKEN_QUERY",

@@ -5,9 +5,10 @@
 //   ...
 //   response->set_next_page_token(EncodePageToken(query, last_id));
 //
-// Opaque to clients. Any controller reads what another one made: there is no secret in them, and none is needed, since
-// a token only says where to go on; what may be listed is decided anew at each call. A checksum catches tokens that
-// were cut or mistyped. The page size is no part of the query: it may change from page to page.
+// Opaque to clients. Any controller reads what another one made: there is no secret in them, and none is
+// needed, since a token only says where to go on; what may be listed is decided anew at each call. A checksum
+// catches tokens that were cut or mistyped. The page size is no part of the query: it may change from page to
+// page.
 #ifndef DROVER_SERVICES_CONTROLLER_API_PAGE_TOKEN_H_
 #define DROVER_SERVICES_CONTROLLER_API_PAGE_TOKEN_H_
 
@@ -33,7 +34,8 @@ PageQuery JobsQuery(const std::vector<lifecycle::State>& states);
 // ListWorkers.
 PageQuery WorkersQuery();
 
-// The token of the page after `cursor` (an id, at most 512 bytes): URL-safe characters, at most kMaxPageTokenBytes.
+// The token of the page after `cursor` (an id, at most 512 bytes): URL-safe characters, at most
+// kMaxPageTokenBytes.
 std::string EncodePageToken(const PageQuery& query, std::string_view cursor);
 
 // The cursor of a token; empty for an empty token (the first page). INVALID_ARGUMENT on field page_token:

@@ -93,7 +93,8 @@ class Violations {
 };
 
 // Calls visit(value, index) for each enum number of a set field.
-void ForEachEnum(const Message& message, const FieldDescriptor& field, const std::function<void(int, int)>& visit) {
+void ForEachEnum(const Message& message, const FieldDescriptor& field,
+                 const std::function<void(int, int)>& visit) {
   const Reflection& reflection = *message.GetReflection();
   if (!field.is_repeated()) return visit(reflection.GetEnumValue(message, &field), -1);
   for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
@@ -119,9 +120,10 @@ void FindUnknown(const Message& message, const std::string& path, Violations& ou
   const UnknownFieldSet& unknown = message.GetReflection()->GetUnknownFields(message);
   for (int i = 0; i < unknown.field_count(); ++i) {
     const std::string where = path.empty() ? "the request" : path;
-    out.Add(path.empty() ? StrCat("#", unknown.field(i).number()) : StrCat(path, ".#", unknown.field(i).number()),
-            StrCat(where, " has a field number ", unknown.field(i).number(), ", which this release's ",
-                   message.GetDescriptor()->full_name(), " does not have; leave it out"));
+    out.Add(
+        path.empty() ? StrCat("#", unknown.field(i).number()) : StrCat(path, ".#", unknown.field(i).number()),
+        StrCat(where, " has a field number ", unknown.field(i).number(), ", which this release's ",
+               message.GetDescriptor()->full_name(), " does not have; leave it out"));
   }
   std::vector<const FieldDescriptor*> fields;
   message.GetReflection()->ListFields(message, &fields);
@@ -135,8 +137,9 @@ void FindUnknown(const Message& message, const std::string& path, Violations& ou
         }
       });
     } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-      ForEachChild(message, *field,
-                   [&](const Message& child, int index) { FindUnknown(child, Indexed(child_path, index), out); });
+      ForEachChild(message, *field, [&](const Message& child, int index) {
+        FindUnknown(child, Indexed(child_path, index), out);
+      });
     }
   }
 }
@@ -149,7 +152,8 @@ void FindOutputOnly(const Message& message, const std::string& path, Violations&
     if (IsOutputOnly(*field)) {
       out.Add(child_path, "is set by the service only; leave it out");
     } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-      ForEachChild(message, *field, [&](const Message& child, int) { FindOutputOnly(child, child_path, out); });
+      ForEachChild(message, *field,
+                   [&](const Message& child, int) { FindOutputOnly(child, child_path, out); });
     }
   }
 }
@@ -173,10 +177,13 @@ void FindUnsupported(const Message& message, const std::string& path, Violations
       if (!listed->values.empty()) CheckEnumValues(message, *field, *listed, child_path, out);
       continue;
     }
-    if (!IsSupportedCreateJobField(child_path)) out.Add(child_path, "is not carried out by this release; leave it out");
-    // Beneath a field that is not carried out, each field set is named as well: `delete_object`, and what it has.
+    if (!IsSupportedCreateJobField(child_path))
+      out.Add(child_path, "is not carried out by this release; leave it out");
+    // Beneath a field that is not carried out, each field set is named as well: `delete_object`, and what it
+    // has.
     if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field->is_map()) {
-      ForEachChild(message, *field, [&](const Message& child, int) { FindUnsupported(child, child_path, out); });
+      ForEachChild(message, *field,
+                   [&](const Message& child, int) { FindUnsupported(child, child_path, out); });
     }
   }
 }
@@ -186,8 +193,9 @@ void FindUnsupported(const Message& message, const std::string& path, Violations
 std::span<const SupportedField> SupportedCreateJobFields() { return kSupported; }
 
 bool IsSupportedCreateJobField(std::string_view path) {
-  return FindListed(path) != nullptr || std::any_of(std::begin(kSupported), std::end(kSupported),
-                                                    [&](const SupportedField& f) { return IsBeneath(f.path, path); });
+  return FindListed(path) != nullptr ||
+         std::any_of(std::begin(kSupported), std::end(kSupported),
+                     [&](const SupportedField& f) { return IsBeneath(f.path, path); });
 }
 
 absl::Status CheckNoUnknownFields(const Message& request) {

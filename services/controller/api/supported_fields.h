@@ -1,8 +1,9 @@
-// What of CreateJobRequest this release carries out: one list. Everything else that a request sets is refused by name,
-// so that nothing is ever accepted and ignored.
+// What of CreateJobRequest this release carries out: one list. Everything else that a request sets is refused
+// by name, so that nothing is ever accepted and ignored.
 //
-// The API is laid out for the whole of Drover (proto/drover/v1); a release that starts to carry a field out adds it to
-// the list, with its validation. A test walks the descriptor and holds every field against the list.
+// The API is laid out for the whole of Drover (proto/drover/v1); a release that starts to carry a field out
+// adds it to the list, with its validation. A test walks the descriptor and holds every field against the
+// list.
 #ifndef DROVER_SERVICES_CONTROLLER_API_SUPPORTED_FIELDS_H_
 #define DROVER_SERVICES_CONTROLLER_API_SUPPORTED_FIELDS_H_
 
@@ -19,8 +20,8 @@ namespace drover {
 
 // A field that is carried out.
 struct SupportedField {
-  // From CreateJobRequest, by proto names, e.g. "job.operation.put_object_tagging.tags". It stands for everything
-  // beneath it. What lies above it (e.g. "job.operation") may be set for its sake.
+  // From CreateJobRequest, by proto names, e.g. "job.operation.put_object_tagging.tags". It stands for
+  // everything beneath it. What lies above it (e.g. "job.operation") may be set for its sake.
   std::string_view path;
   // For an enum of which not every value is carried out: the values that are, beside the zero value.
   std::span<const std::string_view> values = {};

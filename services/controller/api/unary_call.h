@@ -14,9 +14,9 @@
 
 namespace drover {
 
-// Runs `handler(caller)`, which returns absl::StatusOr<Response>, on `pool` and ends the call with its result. A call
-// whose client has gone, or whose deadline has passed, while it waited for a thread is not begun. Errors of the pool
-// (overload, shutdown) end the call.
+// Runs `handler(caller)`, which returns absl::StatusOr<Response>, on `pool` and ends the call with its
+// result. A call whose client has gone, or whose deadline has passed, while it waited for a thread is not
+// begun. Errors of the pool (overload, shutdown) end the call.
 template <typename Response, typename Handler>
 grpc::ServerUnaryReactor* RunUnary(CallPool& pool, grpc::CallbackServerContext* context, Response* response,
                                    Handler handler) {

@@ -24,18 +24,20 @@ constexpr size_t kMaxShownValue = 64;  // bytes of a client's value in an error 
 
 // A client's text as an error shows it: escaped, cut, in quotes.
 std::string Show(std::string_view text) {
-  return StrCat("\"", CutText(absl::Utf8SafeCEscape(ToAbsl(text.substr(0, 4 * kMaxShownValue))), kMaxShownValue), "\"");
+  return StrCat(
+      "\"", CutText(absl::Utf8SafeCEscape(ToAbsl(text.substr(0, 4 * kMaxShownValue))), kMaxShownValue), "\"");
 }
 
 // Code points of a text that is valid UTF-8 (protobuf's parser saw to that).
 size_t CountChars(std::string_view text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 bool HasControlCharacter(std::string_view text) {
-  return std::any_of(text.begin(), text.end(),
-                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) == 0x7f; });
+  return std::any_of(text.begin(), text.end(), [](char c) {
+    return static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) == 0x7f;
+  });
 }
 
 bool IsPrintableAscii(std::string_view text) {
@@ -57,7 +59,8 @@ std::string StoreNames(const Stores& stores) {
 }
 
 // The names S3 allows; for files one folder's name.
-void CheckBucket(const std::string& path, const std::string& bucket, const StoreConfig* store, FieldErrors& errors) {
+void CheckBucket(const std::string& path, const std::string& bucket, const StoreConfig* store,
+                 FieldErrors& errors) {
   if (bucket.empty()) {
     errors.Add(path, "is required");
     return;
@@ -66,10 +69,11 @@ void CheckBucket(const std::string& path, const std::string& bucket, const Store
   if (store->kind == StoreKind::kS3) {
     std::string why;
     if (!IsValidBucketName(bucket, &why)) errors.Add(path, StrCat(Show(bucket), " is no bucket name: ", why));
-  } else if (bucket.size() > 255 || bucket == "." || bucket == ".." || bucket.find('/') != std::string::npos ||
-             HasControlCharacter(bucket)) {
-    errors.Add(path, StrCat(Show(bucket), " is no folder's name: a bucket of a file store is one folder beneath its root, "
-                                          "1 to 255 bytes without slash and control characters"));
+  } else if (bucket.size() > 255 || bucket == "." || bucket == ".." ||
+             bucket.find('/') != std::string::npos || HasControlCharacter(bucket)) {
+    errors.Add(path, StrCat(Show(bucket),
+                            " is no folder's name: a bucket of a file store is one folder beneath its root, "
+                            "1 to 255 bytes without slash and control characters"));
   }
 }
 
@@ -77,8 +81,9 @@ void CheckBucket(const std::string& path, const std::string& bucket, const Store
 void CheckFilePath(const std::string& path, std::string_view text, FieldErrors& errors) {
   for (const std::string_view part : Split(text, '/')) {
     if (part.empty() || part == "." || part == ".." || part.size() > 255) {
-      errors.Add(path, StrCat(Show(text), " is no path beneath a folder: between slashes there must be 1 to 255 bytes "
-                                          "other than . and .."));
+      errors.Add(path, StrCat(Show(text),
+                              " is no path beneath a folder: between slashes there must be 1 to 255 bytes "
+                              "other than . and .."));
       return;
     }
   }
@@ -98,7 +103,8 @@ void CheckSha256(const std::string& path, std::string* text, FieldErrors& errors
 
 // Fills in `fallback` for a duration left out; checks it against the range.
 absl::Duration CheckDuration(const std::string& path, bool present, google::protobuf::Duration* field,
-                             absl::Duration fallback, absl::Duration least, absl::Duration most, FieldErrors& errors) {
+                             absl::Duration fallback, absl::Duration least, absl::Duration most,
+                             FieldErrors& errors) {
   if (!present) {
     const absl::Duration value = fallback;
     absl::Duration rest;
@@ -106,15 +112,16 @@ absl::Duration CheckDuration(const std::string& path, bool present, google::prot
     field->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
     return value;
   }
-  const bool mixed_signs = (field->seconds() < 0 && field->nanos() > 0) || (field->seconds() > 0 && field->nanos() < 0);
+  const bool mixed_signs =
+      (field->seconds() < 0 && field->nanos() > 0) || (field->seconds() > 0 && field->nanos() < 0);
   if (mixed_signs || std::abs(static_cast<int64_t>(field->nanos())) > 999'999'999) {
     errors.Add(path, "is no valid duration: nanos must be below 1,000,000,000 and have the sign of seconds");
     return fallback;
   }
   const absl::Duration value = absl::Seconds(field->seconds()) + absl::Nanoseconds(field->nanos());
   if (value < least || value > most) {
-    errors.Add(path, StrCat("must be ", absl::FormatDuration(least), " to ", absl::FormatDuration(most), ", got ",
-                            absl::FormatDuration(value)));
+    errors.Add(path, StrCat("must be ", absl::FormatDuration(least), " to ", absl::FormatDuration(most),
+                            ", got ", absl::FormatDuration(value)));
     return fallback;
   }
   return value;
@@ -161,7 +168,8 @@ class Validator {
       return nullptr;
     }
     if (s3_only && store->kind != StoreKind::kS3) {
-      errors_.Add(path, StrCat("store ", Show(name), " is of kind ", store->KindName(), "; objects need one of kind s3"));
+      errors_.Add(path, StrCat("store ", Show(name), " is of kind ", store->KindName(),
+                               "; objects need one of kind s3"));
       return nullptr;
     }
     out_.stores.emplace(name, store->Fingerprint());
@@ -177,8 +185,8 @@ class Validator {
     }
     const auto* oneof = v1::Operation::descriptor()->FindOneofByName("kind");
     out_.operation = v1::Operation::GetReflection()->GetOneofFieldDescriptor(operation, oneof)->name();
-    // A no-op touches no object; when it names a store all the same, the rehearsal goes to the workers that the real
-    // operation would go to.
+    // A no-op touches no object; when it names a store all the same, the rehearsal goes to the workers that
+    // the real operation would go to.
     if (!operation.has_no_op() || !operation.store().empty()) {
       if (UseStore(path + ".store", operation.store(), /*s3_only=*/true) != nullptr) {
         out_.worker_stores.push_back(operation.store());
@@ -201,8 +209,8 @@ class Validator {
 
   void CheckNoOp(v1::NoOp& no_op, const std::string& path) {
     if (no_op.has_duration()) {
-      CheckDuration(path + ".duration", true, no_op.mutable_duration(), absl::ZeroDuration(), absl::ZeroDuration(),
-                    kMaxNoOpDuration, errors_);
+      CheckDuration(path + ".duration", true, no_op.mutable_duration(), absl::ZeroDuration(),
+                    absl::ZeroDuration(), kMaxNoOpDuration, errors_);
     }
     const double fraction = no_op.failure_fraction();
     if (!(fraction >= 0 && fraction <= 1)) {
@@ -226,25 +234,28 @@ class Validator {
         errors_.Add(at + ".key", StrCat(Show(tags[i].key()), " occurs twice; each key may be there once"));
       }
       if (value_chars > kMaxTagValueChars) {
-        errors_.Add(at + ".value", StrCat("must be at most ", kMaxTagValueChars, " characters, has ", value_chars));
+        errors_.Add(at + ".value",
+                    StrCat("must be at most ", kMaxTagValueChars, " characters, has ", value_chars));
       }
       if (HasControlCharacter(tags[i].key())) errors_.Add(at + ".key", "must not contain control characters");
-      if (HasControlCharacter(tags[i].value())) errors_.Add(at + ".value", "must not contain control characters");
+      if (HasControlCharacter(tags[i].value()))
+        errors_.Add(at + ".value", "must not contain control characters");
     }
   }
 
   void CheckCopy(v1::CopyObject& copy, const std::string& path) {
     if (copy.target_bucket().empty() && copy.target_key_prefix().empty()) {
-      errors_.Add(path, "would copy each object onto itself with nothing changed, which the store refuses; set "
-                        "target_bucket or target_key_prefix");
+      errors_.Add(path,
+                  "would copy each object onto itself with nothing changed, which the store refuses; set "
+                  "target_bucket or target_key_prefix");
     }
     std::string why;
     if (!copy.target_bucket().empty() && !IsValidBucketName(copy.target_bucket(), &why)) {
       errors_.Add(path + ".target_bucket", StrCat(Show(copy.target_bucket()), " is no bucket name: ", why));
     }
     if (copy.target_key_prefix().size() > kMaxTargetPrefixBytes) {
-      errors_.Add(path + ".target_key_prefix", StrCat("must be at most ", kMaxTargetPrefixBytes, " bytes, has ",
-                                                      copy.target_key_prefix().size()));
+      errors_.Add(path + ".target_key_prefix", StrCat("must be at most ", kMaxTargetPrefixBytes,
+                                                      " bytes, has ", copy.target_key_prefix().size()));
     }
     if (copy.target_key_prefix().find('\0') != std::string::npos) {
       errors_.Add(path + ".target_key_prefix", "must not contain NUL");
@@ -280,15 +291,17 @@ class Validator {
     CheckBucket(path + ".bucket", location.bucket(), store, errors_);
     const std::string& key = location.key();
     if (key.empty() || key.size() > kMaxKeyBytes) {
-      errors_.Add(path + ".key", key.empty() ? "is required"
-                                             : StrCat("must be at most ", kMaxKeyBytes, " bytes, has ", key.size()));
+      errors_.Add(path + ".key", key.empty()
+                                     ? "is required"
+                                     : StrCat("must be at most ", kMaxKeyBytes, " bytes, has ", key.size()));
     } else if (key.find('\0') != std::string::npos) {
       errors_.Add(path + ".key", "must not contain NUL");
     } else if (store != nullptr && store->kind == StoreKind::kFile) {
       CheckFilePath(path + ".key", key, errors_);
     }
     if (location.version_id().size() > kMaxVersionIdBytes || !IsPrintableAscii(location.version_id())) {
-      errors_.Add(path + ".version_id", StrCat("must be at most ", kMaxVersionIdBytes, " printable ASCII characters"));
+      errors_.Add(path + ".version_id",
+                  StrCat("must be at most ", kMaxVersionIdBytes, " printable ASCII characters"));
     } else if (store != nullptr && store->kind == StoreKind::kFile && !location.version_id().empty()) {
       errors_.Add(path + ".version_id", "files have no versions; leave it out");
     }
@@ -304,14 +317,19 @@ class Validator {
       errors_.Add(path, StrCat("at most ", kMaxCsvColumns, " columns, got ", csv.fields_size()));
       return;
     }
-    const auto count = [&](v1::ManifestField field) { return std::count(csv.fields().begin(), csv.fields().end(), field); };
-    if (count(v1::MANIFEST_FIELD_UNSPECIFIED) != 0) errors_.Add(path, "MANIFEST_FIELD_UNSPECIFIED is no column");
-    const std::pair<v1::ManifestField, std::string_view> once[] = {{v1::MANIFEST_FIELD_BUCKET, "MANIFEST_FIELD_BUCKET"},
-                                                                   {v1::MANIFEST_FIELD_KEY, "MANIFEST_FIELD_KEY"}};
+    const auto count = [&](v1::ManifestField field) {
+      return std::count(csv.fields().begin(), csv.fields().end(), field);
+    };
+    if (count(v1::MANIFEST_FIELD_UNSPECIFIED) != 0)
+      errors_.Add(path, "MANIFEST_FIELD_UNSPECIFIED is no column");
+    const std::pair<v1::ManifestField, std::string_view> once[] = {
+        {v1::MANIFEST_FIELD_BUCKET, "MANIFEST_FIELD_BUCKET"}, {v1::MANIFEST_FIELD_KEY, "MANIFEST_FIELD_KEY"}};
     for (const auto& [field, name] : once) {
-      if (count(field) != 1) errors_.Add(path, StrCat("must have ", name, " exactly once, has it ", count(field), " times"));
+      if (count(field) != 1)
+        errors_.Add(path, StrCat("must have ", name, " exactly once, has it ", count(field), " times"));
     }
-    if (count(v1::MANIFEST_FIELD_VERSION_ID) > 1) errors_.Add(path, "must have MANIFEST_FIELD_VERSION_ID at most once");
+    if (count(v1::MANIFEST_FIELD_VERSION_ID) > 1)
+      errors_.Add(path, "must have MANIFEST_FIELD_VERSION_ID at most once");
   }
 
   void CheckReport() {
@@ -321,7 +339,8 @@ class Validator {
     const std::string& prefix = report.prefix();
     if (!prefix.empty()) {
       if (prefix.size() > kMaxReportPrefixBytes) {
-        errors_.Add("job.report.prefix", StrCat("must be at most ", kMaxReportPrefixBytes, " bytes, has ", prefix.size()));
+        errors_.Add("job.report.prefix",
+                    StrCat("must be at most ", kMaxReportPrefixBytes, " bytes, has ", prefix.size()));
       } else if (prefix.front() == '/' || prefix.back() == '/') {
         errors_.Add("job.report.prefix", "must have no slash at either end");
       } else if (prefix.find('\0') != std::string::npos) {
@@ -330,7 +349,8 @@ class Validator {
         CheckFilePath("job.report.prefix", prefix, errors_);
       }
     }
-    if (report.scope() == v1::ReportRequest::SCOPE_UNSPECIFIED) report.set_scope(v1::ReportRequest::ALL_TASKS);
+    if (report.scope() == v1::ReportRequest::SCOPE_UNSPECIFIED)
+      report.set_scope(v1::ReportRequest::ALL_TASKS);
   }
 
   void CheckFailurePolicy() {
@@ -343,7 +363,8 @@ class Validator {
                   StrCat("must be more than 0 and at most 1 (1: never), got ", policy.failed_fraction()));
     }
     if (policy.minimum_executed() < 1) {
-      errors_.Add("job.failure_policy.minimum_executed", StrCat("must be at least 1, got ", policy.minimum_executed()));
+      errors_.Add("job.failure_policy.minimum_executed",
+                  StrCat("must be at least 1, got ", policy.minimum_executed()));
     }
     out_.failure_policy.enabled = true;
     out_.failure_policy.failed_fraction = policy.failed_fraction();
@@ -355,21 +376,24 @@ class Validator {
     const std::string path = "job.retry_policy";
     if (!policy.has_max_attempts()) policy.set_max_attempts(kDefaultMaxAttempts);
     if (policy.max_attempts() < 1 || policy.max_attempts() > kMaxMaxAttempts) {
-      errors_.Add(path + ".max_attempts", StrCat("must be 1 to ", kMaxMaxAttempts, ", got ", policy.max_attempts()));
+      errors_.Add(path + ".max_attempts",
+                  StrCat("must be 1 to ", kMaxMaxAttempts, ", got ", policy.max_attempts()));
     }
     const bool has_initial = policy.has_initial_backoff();
     const bool has_most = policy.has_max_backoff();
     const bool has_timeout = policy.has_unavailable_timeout();
     const absl::Duration initial =
-        CheckDuration(path + ".initial_backoff", has_initial, policy.mutable_initial_backoff(), kDefaultInitialBackoff,
-                      absl::Milliseconds(10), absl::Seconds(60), errors_);
-    // Left out, the longest wait is never below a first wait that was given, and the first never above the longest.
+        CheckDuration(path + ".initial_backoff", has_initial, policy.mutable_initial_backoff(),
+                      kDefaultInitialBackoff, absl::Milliseconds(10), absl::Seconds(60), errors_);
+    // Left out, the longest wait is never below a first wait that was given, and the first never above the
+    // longest.
     const absl::Duration most = CheckDuration(path + ".max_backoff", has_most, policy.mutable_max_backoff(),
                                               std::max(kDefaultMaxBackoff, initial), absl::Milliseconds(10),
                                               absl::Minutes(10), errors_);
     if (initial > most && has_initial) {
-      errors_.Add(path + ".max_backoff", StrCat("must be at least initial_backoff (", absl::FormatDuration(initial),
-                                                "), got ", absl::FormatDuration(most)));
+      errors_.Add(path + ".max_backoff",
+                  StrCat("must be at least initial_backoff (", absl::FormatDuration(initial), "), got ",
+                         absl::FormatDuration(most)));
     } else if (initial > most) {
       *policy.mutable_initial_backoff() = policy.max_backoff();
     }
@@ -421,7 +445,8 @@ absl::StatusOr<ValidJob> ValidateCreateJob(const v1::CreateJobRequest& request, 
 absl::Status ValidateJobId(std::string_view job_id) {
   if (job_id.empty()) return OneField("job_id", "is required");
   if (IsUuid(std::string(job_id))) return absl::OkStatus();
-  return OneField("job_id", StrCat(Show(job_id), " is no job's id: a UUID in lower case, as CreateJob returns it"));
+  return OneField("job_id",
+                  StrCat(Show(job_id), " is no job's id: a UUID in lower case, as CreateJob returns it"));
 }
 
 absl::Status ValidateReason(std::string_view reason) {
@@ -438,14 +463,17 @@ absl::Status ValidatePriority(int32_t priority) {
 absl::StatusOr<int> ValidatePageSize(int32_t page_size) {
   if (page_size == 0) return kDefaultPageSize;
   if (page_size > 0 && page_size <= kMaxPageSize) return page_size;
-  return OneField("page_size", StrCat("must be 1 to ", kMaxPageSize, " (0: ", kDefaultPageSize, "), got ", page_size));
+  return OneField("page_size",
+                  StrCat("must be 1 to ", kMaxPageSize, " (0: ", kDefaultPageSize, "), got ", page_size));
 }
 
-absl::StatusOr<std::vector<lifecycle::State>> ValidateStates(const google::protobuf::RepeatedField<int>& states) {
+absl::StatusOr<std::vector<lifecycle::State>> ValidateStates(
+    const google::protobuf::RepeatedField<int>& states) {
   std::vector<lifecycle::State> out;
   for (int i = 0; i < states.size(); ++i) {
     const std::optional<lifecycle::State> state = lifecycle::StateFromNumber(states[i]);
-    if (!state.has_value()) return OneField(StrCat("states[", i, "]"), StrCat(states[i], " is no state of a job"));
+    if (!state.has_value())
+      return OneField(StrCat("states[", i, "]"), StrCat(states[i], " is no state of a job"));
     out.push_back(*state);
   }
   return out;

@@ -1,11 +1,12 @@
 // Checks a CreateJobRequest in full and makes the job that is stored.
 //
 //   DROVER_ASSIGN_OR_RETURN(ValidJob valid, ValidateCreateJob(request, stores));
-//   valid.job            the request's job with every default filled in: what was decided at creation is explicit
+//   valid.job            the request's job with every default filled in
 //   valid.fingerprint    tells a repeated call from a request id used again for something else
 //
-// All wrong fields are named at once, each with its path and what to do. Nothing is read but the arguments: whether the
-// manifest or a bucket exists is found out while the job is prepared, as S3 Batch Operations does.
+// All wrong fields are named at once, each with its path and what to do. Nothing is read but the arguments:
+// whether the manifest or a bucket exists is found out while the job is prepared, as S3 Batch Operations
+// does.
 #ifndef DROVER_SERVICES_CONTROLLER_API_VALIDATE_H_
 #define DROVER_SERVICES_CONTROLLER_API_VALIDATE_H_
 
@@ -25,7 +26,8 @@
 
 namespace drover {
 
-// Limits of a request, with those of keys and version ids in common/codec/task.h; docs/api.md lists them. Characters are Unicode code points.
+// Limits of a request, with those of keys and version ids in common/codec/task.h; docs/api.md lists them.
+// Characters are Unicode code points.
 inline constexpr size_t kMaxRequestIdBytes = 64;
 inline constexpr size_t kMaxDescriptionChars = 256;
 inline constexpr size_t kMaxReasonChars = 256;
@@ -54,12 +56,13 @@ struct ValidJob {
   std::map<std::string, std::string> stores;  // name -> fingerprint, of every store that the job uses
   std::vector<std::string> worker_stores;     // of those, the ones a worker must reach
   lifecycle::FailurePolicy failure_policy;
-  // Hex SHA-256 over the deterministic serialisation of the job as the client sent it, without defaults: a call
-  // repeated after an upgrade that changed a default is still the same call.
+  // Hex SHA-256 over the deterministic serialisation of the job as the client sent it, without defaults: a
+  // call repeated after an upgrade that changed a default is still the same call.
   std::string fingerprint;
 };
 
-// The checks of supported_fields.h first, then INVALID_ARGUMENT (INVALID_FIELD) with every field that is wrong.
+// The checks of supported_fields.h first, then INVALID_ARGUMENT (INVALID_FIELD) with every field that is
+// wrong.
 absl::StatusOr<ValidJob> ValidateCreateJob(const v1::CreateJobRequest& request, const Stores& stores);
 
 // INVALID_ARGUMENT on field job_id unless it is a UUID in lower case.
@@ -68,12 +71,14 @@ absl::Status ValidateJobId(std::string_view job_id);
 absl::Status ValidateReason(std::string_view reason);
 // INVALID_ARGUMENT on field priority: 0 to 2147483647.
 absl::Status ValidatePriority(int32_t priority);
-// The page size to use: kDefaultPageSize for 0. INVALID_ARGUMENT on field page_size outside 0 to kMaxPageSize.
+// The page size to use: kDefaultPageSize for 0. INVALID_ARGUMENT on field page_size outside 0 to
+// kMaxPageSize.
 absl::StatusOr<int> ValidatePageSize(int32_t page_size);
 inline constexpr int kDefaultPageSize = 100;
 inline constexpr int kMaxPageSize = 1000;
 // The states asked for. INVALID_ARGUMENT on field states for a value that is no state.
-absl::StatusOr<std::vector<lifecycle::State>> ValidateStates(const google::protobuf::RepeatedField<int>& states);
+absl::StatusOr<std::vector<lifecycle::State>> ValidateStates(
+    const google::protobuf::RepeatedField<int>& states);
 
 }  // namespace drover
 
