@@ -50,10 +50,8 @@ inline DutyOutcome OutcomeOf(const absl::Status& error) {
   switch (error.code()) {
     case absl::StatusCode::kAborted:
     case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kNotFound:
-      return DutyOutcome::Ended();
-    default:
-      return DutyOutcome::Failed(error);
+    case absl::StatusCode::kNotFound: return DutyOutcome::Ended();
+    default: return DutyOutcome::Failed(error);
   }
 }
 

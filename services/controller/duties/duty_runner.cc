@@ -233,12 +233,9 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
   absl::Status Conclude(const DutyContext& context, const DutyOutcome& outcome) {
     const Duty& duty = context.duty();
     switch (outcome.what) {
-      case DutyOutcome::What::kEnded:
-        return absl::OkStatus();
-      case DutyOutcome::What::kDone:
-        return storage_.FinishDuty(duty);
-      case DutyOutcome::What::kAgain:
-        return storage_.ReleaseDuty(duty, outcome.delay, /*failed=*/false);
+      case DutyOutcome::What::kEnded: return absl::OkStatus();
+      case DutyOutcome::What::kDone: return storage_.FinishDuty(duty);
+      case DutyOutcome::What::kAgain: return storage_.ReleaseDuty(duty, outcome.delay, /*failed=*/false);
       case DutyOutcome::What::kFailed: {
         const absl::Duration delay = DutyBackoff(duty.tries, options_.max_backoff, random_.NextUnit());
         // The errors of stores that are shut down, and of a duty that others hold, say nothing about the job.

@@ -13,24 +13,18 @@ constexpr int kMaxDoublings = 16;  // far over any maximum, and no overflow
 
 std::string_view DutyKindName(DutyKind kind) {
   switch (kind) {
-    case DutyKind::kPrepare:
-      return "prepare";
-    case DutyKind::kFinish:
-      return "finish";
-    case DutyKind::kReportFile:
-      return "report_file";
+    case DutyKind::kPrepare: return "prepare";
+    case DutyKind::kFinish: return "finish";
+    case DutyKind::kReportFile: return "report_file";
   }
   return "unknown";
 }
 
 int DutyLimits::Of(DutyKind kind) const {
   switch (kind) {
-    case DutyKind::kPrepare:
-      return prepare;
-    case DutyKind::kFinish:
-      return finish;
-    case DutyKind::kReportFile:
-      return report_file;
+    case DutyKind::kPrepare: return prepare;
+    case DutyKind::kFinish: return finish;
+    case DutyKind::kReportFile: return report_file;
   }
   return 0;
 }

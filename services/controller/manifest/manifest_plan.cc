@@ -24,14 +24,11 @@ size_t BatchCap(const v1::Operation& operation) {
   switch (operation.kind_case()) {
     case v1::Operation::kCopyObject:
     case v1::Operation::kComputeObjectChecksum:
-    case v1::Operation::kUpdateObjectEncryption:
-      return kBatchCapHeavy;
+    case v1::Operation::kUpdateObjectEncryption: return kBatchCapHeavy;
     case v1::Operation::kInvokeHttp:
     case v1::Operation::kInvokeGrpc:
-    case v1::Operation::kCustom:
-      return kBatchCapFunctions;
-    default:
-      return kBatchCapLight;
+    case v1::Operation::kCustom: return kBatchCapFunctions;
+    default: return kBatchCapLight;
   }
 }
 
@@ -39,20 +36,11 @@ absl::StatusOr<CsvFormat> FormatOf(const v1::CsvManifest& csv) {
   CsvFormat format;
   for (int field : csv.fields()) {
     switch (field) {
-      case v1::MANIFEST_FIELD_BUCKET:
-        format.fields.push_back(CsvField::kBucket);
-        break;
-      case v1::MANIFEST_FIELD_KEY:
-        format.fields.push_back(CsvField::kKey);
-        break;
-      case v1::MANIFEST_FIELD_VERSION_ID:
-        format.fields.push_back(CsvField::kVersionId);
-        break;
-      case v1::MANIFEST_FIELD_IGNORE:
-        format.fields.push_back(CsvField::kIgnore);
-        break;
-      default:
-        return Unsupported(StrCat("this controller knows no column ", field, " of a CSV manifest"));
+      case v1::MANIFEST_FIELD_BUCKET: format.fields.push_back(CsvField::kBucket); break;
+      case v1::MANIFEST_FIELD_KEY: format.fields.push_back(CsvField::kKey); break;
+      case v1::MANIFEST_FIELD_VERSION_ID: format.fields.push_back(CsvField::kVersionId); break;
+      case v1::MANIFEST_FIELD_IGNORE: format.fields.push_back(CsvField::kIgnore); break;
+      default: return Unsupported(StrCat("this controller knows no column ", field, " of a CSV manifest"));
     }
   }
   if (format.fields.empty()) format.fields = {CsvField::kBucket, CsvField::kKey};

@@ -261,7 +261,7 @@ class Preparation {
     ++progress_.batches;
     progress_.position = position;
     progress_.unavailable_since.reset();
-    if (block != nullptr && hashing_) {
+    if (block != nullptr && hashing_ && position.offset >= block->offset) {
       progress_.hashed = block->offset;
       progress_.hash = block->hash_before;
     }

@@ -34,13 +34,10 @@ std::string HexName(std::string_view seed) {
 std::string_view FinalStatus(lifecycle::State state) {
   switch (state) {
     case lifecycle::State::kFailing:
-    case lifecycle::State::kFailed:
-      return "Failed";
+    case lifecycle::State::kFailed: return "Failed";
     case lifecycle::State::kCancelling:
-    case lifecycle::State::kCancelled:
-      return "Cancelled";
-    default:
-      return "Complete";
+    case lifecycle::State::kCancelled: return "Cancelled";
+    default: return "Complete";
   }
 }
 

@@ -1,0 +1,77 @@
+#include "services/controller/stores/store_provider.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "tests/unit/services/controller/stores/memory_store.h"
+
+namespace drover {
+namespace {
+
+Stores TwoStores() {
+  auto stores = Stores::Parse(
+      "stores:\n"
+      "  - {name: main, kind: s3, endpoint: 'http://127.0.0.1:9000', credentials: {anonymous: true}}\n"
+      "  - {name: local, kind: file, root: /tmp}\n",
+      "stores.yaml");
+  if (!stores.ok()) abort();
+  return *std::move(stores);
+}
+
+std::string ReasonOf(const absl::Status& status) {
+  const auto details = GetErrorDetails(status);
+  return details ? details->reason : "";
+}
+
+class StoreProviderTest : public ::testing::Test {
+ protected:
+  StoreProviderTest()
+      : provider_(TwoStores(),
+                  [this](const StoreConfig& config) -> absl::StatusOr<std::unique_ptr<ObjectStore>> {
+                    ++opened_;
+                    if (!open_error_.ok()) return open_error_;
+                    return std::make_unique<MemoryStore>(std::make_shared<MemoryStoreState>(), config);
+                  }) {}
+
+  int opened_ = 0;
+  absl::Status open_error_;
+  StoreProvider provider_;
+};
+
+TEST_F(StoreProviderTest, OpensAStoreOnceAndKeepsIt) {
+  const auto first = provider_.Get("main");
+  const auto second = provider_.Get("main");
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_EQ(*first, *second);
+  EXPECT_EQ((*first)->config().name, "main");
+  EXPECT_EQ(opened_, 1);
+}
+
+TEST_F(StoreProviderTest, NamesAStoreThatIsNotConfigured) {
+  const auto none = provider_.Get("archive");
+  EXPECT_EQ(ReasonOf(none.status()), "STORE_UNKNOWN");
+  EXPECT_EQ(ReasonOf(provider_.GetPinned("archive", "x").status()), "STORE_UNKNOWN");
+}
+
+TEST_F(StoreProviderTest, RefusesAStoreThatIsNotTheOneThatWasPinned) {
+  EXPECT_EQ(ReasonOf(provider_.GetPinned("main", "0123").status()), "STORE_MISMATCH");
+  EXPECT_TRUE(provider_.GetPinned("main", provider_.stores().Find("main")->Fingerprint()).ok());
+}
+
+TEST_F(StoreProviderTest, TriesAgainToOpenWhatDidNotOpen) {
+  open_error_ = absl::UnavailableError("not now");
+  EXPECT_FALSE(provider_.Get("main").ok());
+  open_error_ = absl::OkStatus();
+  EXPECT_TRUE(provider_.Get("main").ok());
+  EXPECT_EQ(opened_, 2);
+}
+
+TEST_F(StoreProviderTest, GivesNothingOnceShutDown) {
+  provider_.Shutdown();
+  EXPECT_EQ(ReasonOf(provider_.Get("main").status()), "STORE_CLOSED");
+  EXPECT_EQ(opened_, 0);
+}
+
+}  // namespace
+}  // namespace drover
