@@ -724,7 +724,9 @@ class S3Writer final : public ObjectWriter {
     }
     ObjectInfo info;
     info.size = size_;
-    info.etag = std::string(WithoutQuotes(XmlText(response.body, "ETag")));
+    const std::string etag = XmlText(response.body, "ETag");
+    // Ceph leaves it empty.
+    info.etag = etag.empty() ? MultipartEtag(etags_) : std::string(WithoutQuotes(etag));
     info.version_id = std::string(response.headers.Get("x-amz-version-id"));
     info.modified = store_.clock().Now();
     return info;
