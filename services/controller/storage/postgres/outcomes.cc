@@ -67,6 +67,7 @@ BatchPayload ReadPayload(const pqxx::row& row) {
           std::string(ReadBinary(row[3]))};
 }
 
+// ORDER BY names the table's column: the output's, of the same name, is text, and 10 would come before 2.
 constexpr char kPayloadColumns[] = "SELECT batch_no::text, first_task::text, tasks::text, payload FROM drover.batches ";
 
 }  // namespace
@@ -111,7 +112,7 @@ absl::StatusOr<std::vector<BatchPayload>> PostgresStorage::ReadBatchRange(const 
   const absl::Status status = db_->Read("read_batch_range", [&](Tx& tx) -> absl::Status {
     const pqxx::result rows =
         tx.BinaryQuery(StrCat(kPayloadColumns, "WHERE job_id = '", job_id, "' AND batch_no >= ", first,
-                              " AND batch_no < ", end, " ORDER BY batch_no LIMIT ", limit));
+                              " AND batch_no < ", end, " ORDER BY batches.batch_no LIMIT ", limit));
     payloads.reserve(rows.size());
     for (const pqxx::row& row : rows) payloads.push_back(ReadPayload(row));
     return absl::OkStatus();
@@ -143,7 +144,7 @@ absl::StatusOr<std::vector<StoredSegment>> PostgresStorage::ReadSegments(const J
         StrCat("SELECT batch_no::text, succeeded::text, failed::text, tasks, payload FROM drover.outcome_segments "
                "WHERE job_id = '",
                job_id, "' AND batch_no >= ", first, " AND batch_no < ", end, only_failed ? " AND failed > 0" : "",
-               " ORDER BY batch_no, lease_id, seq"));
+               " ORDER BY outcome_segments.batch_no, lease_id, seq"));
     segments.reserve(rows.size());
     for (const pqxx::row& row : rows) {
       StoredSegment segment;
