@@ -19,7 +19,7 @@ struct WorkerConfig {
   std::vector<std::string> labels;
   int concurrency = 64;
   absl::Duration drain_timeout = absl::Seconds(30);
-  std::string metrics_listen = "127.0.0.1:0";
+  std::string metrics_listen = "127.0.0.1:7691";
   std::string log_level = "info";
   std::string log_format = "text";
 };
