@@ -8,12 +8,18 @@
 #include "common/status/status.h"
 
 namespace drover {
+namespace {
+
+size_t ThreadCount(const CallPoolOptions& options) {
+  return static_cast<size_t>(std::clamp(options.threads, 1, 64));
+}
+
+}  // namespace
 
 CallPool::CallPool(std::string name, CallPoolOptions options)
-    : max_queued_(std::min<size_t>(options.max_queued, 65536)) {
-  const int count = std::clamp(options.threads, 1, 64);
+    : max_calls_(ThreadCount(options) + std::min<size_t>(options.max_queued, 65536)) {
   name.resize(std::min<size_t>(name.size(), 15));
-  for (int i = 0; i < count; ++i) {
+  for (size_t i = 0; i < ThreadCount(options); ++i) {
     threads_.emplace_back([this] { Run(); });
     pthread_setname_np(threads_.back().native_handle(), name.c_str());
   }
@@ -27,8 +33,7 @@ absl::Status CallPool::Submit(std::function<void()> call) {
     return Error(absl::StatusCode::kUnavailable, "CONTROLLER_SHUTDOWN",
                  "this controller is going away; call again");
   }
-  // A call that an idle thread is about to take does not wait: with max_queued 0 the pool still works.
-  if (queue_.size() >= max_queued_ + idle_) {
+  if (running_ + queue_.size() >= max_calls_) {
     return Error(absl::StatusCode::kResourceExhausted, "OVERLOADED",
                  "too many calls wait already; try again later");
   }
@@ -53,14 +58,16 @@ void CallPool::Run() {
     std::function<void()> call;
     {
       MutexLock lock(&mu_);
-      ++idle_;
       while (queue_.empty() && !stopping_) changed_.Wait(&mu_);
-      --idle_;
       if (queue_.empty()) return;
       call = std::move(queue_.front());
       queue_.pop_front();
+      ++running_;
     }
     call();
+    call = nullptr;  // what it holds is let go of before the next may come
+    MutexLock lock(&mu_);
+    --running_;
   }
 }
 

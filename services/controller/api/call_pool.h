@@ -46,11 +46,11 @@ class CallPool {
  private:
   void Run();
 
-  const size_t max_queued_;
+  const size_t max_calls_;  // running and queued
   Mutex mu_;
   CondVar changed_;
   std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mu_);
-  size_t idle_ ABSL_GUARDED_BY(mu_) = 0;  // threads that wait for a call
+  size_t running_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<std::thread> threads_;  // joined by the first Shutdown()
 };

@@ -7,26 +7,16 @@ namespace drover {
 
 std::string_view ActionName(Action action) {
   switch (action) {
-    case Action::kCreateJob:
-      return "create a job";
-    case Action::kGetJob:
-      return "see a job";
-    case Action::kListJobs:
-      return "list jobs";
-    case Action::kUpdatePriority:
-      return "change a job's priority";
-    case Action::kConfirmJob:
-      return "confirm a job";
-    case Action::kCancelJob:
-      return "cancel a job";
-    case Action::kPauseJob:
-      return "pause a job";
-    case Action::kResumeJob:
-      return "resume a job";
-    case Action::kWatchJob:
-      return "watch a job";
-    case Action::kListWorkers:
-      return "list workers";
+    case Action::kCreateJob: return "create a job";
+    case Action::kGetJob: return "see a job";
+    case Action::kListJobs: return "list jobs";
+    case Action::kUpdatePriority: return "change a job's priority";
+    case Action::kConfirmJob: return "confirm a job";
+    case Action::kCancelJob: return "cancel a job";
+    case Action::kPauseJob: return "pause a job";
+    case Action::kResumeJob: return "resume a job";
+    case Action::kWatchJob: return "watch a job";
+    case Action::kListWorkers: return "list workers";
   }
   return "do this";
 }

@@ -52,8 +52,7 @@ PublicError MakePublic(const absl::Status& status) {
         return {status.code(), "the call was ended by the client", {"CALL_ENDED", {}, {}}};
       break;
     case absl::StatusCode::kInternal:
-    case absl::StatusCode::kDataLoss:
-      break;
+    case absl::StatusCode::kDataLoss: break;
     default:
       if (details.has_value()) break;
       // A status that nobody meant for clients.

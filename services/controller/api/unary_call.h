@@ -4,6 +4,7 @@
 
 #include <grpcpp/support/server_callback.h>
 
+#include <chrono>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -22,7 +23,7 @@ grpc::ServerUnaryReactor* RunUnary(CallPool& pool, grpc::CallbackServerContext* 
                                    Handler handler) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   const absl::Status submitted = pool.Submit([context, response, reactor, handler = std::move(handler)] {
-    if (context->IsCancelled()) {
+    if (context->IsCancelled() || std::chrono::system_clock::now() > context->deadline()) {
       reactor->Finish(ToGrpcStatus(absl::CancelledError()));
       return;
     }

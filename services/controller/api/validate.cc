@@ -193,9 +193,7 @@ class Validator {
       }
     }
     switch (operation.kind_case()) {
-      case v1::Operation::kNoOp:
-        CheckNoOp(*operation.mutable_no_op(), path + ".no_op");
-        break;
+      case v1::Operation::kNoOp: CheckNoOp(*operation.mutable_no_op(), path + ".no_op"); break;
       case v1::Operation::kPutObjectTagging:
         CheckTags(operation.put_object_tagging().tags(), path + ".put_object_tagging.tags");
         break;

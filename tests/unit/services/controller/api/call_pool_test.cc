@@ -26,7 +26,8 @@ TEST(CallPool, RefusesCallsWhenItsQueueIsFullAndTakesThemAgainLater) {
   ASSERT_TRUE(pool.Submit([&] {
                     started.Set();
                     EXPECT_TRUE(go_on.Wait());
-                  }).ok());
+                  })
+                  .ok());
   ASSERT_TRUE(started.Wait());
   EXPECT_TRUE(pool.Submit([&] { ++ran; }).ok());
   EXPECT_TRUE(pool.Submit([&] { ++ran; }).ok());

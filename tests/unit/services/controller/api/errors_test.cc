@@ -33,7 +33,8 @@ TEST(Errors, CarryReasonDomainMetadataAndFields) {
                                           Pair("request_id", "is required")));
   EXPECT_FALSE(error.retry.has_value());
 
-  const WireError not_found = Decode(ToGrpcStatus(Error(absl::StatusCode::kNotFound, "JOB_NOT_FOUND", "no", {{"job_id", "7"}})));
+  const WireError not_found =
+      Decode(ToGrpcStatus(Error(absl::StatusCode::kNotFound, "JOB_NOT_FOUND", "no", {{"job_id", "7"}})));
   EXPECT_THAT(not_found.info.metadata(), Contains(Pair("job_id", "7")));
   EXPECT_EQ(not_found.bad_request.field_violations_size(), 0);
 }
@@ -56,14 +57,16 @@ TEST(Errors, TheDatabaseBeingAwayIsUnavailableWithRetryAdviceAndWithoutItsWords)
 }
 
 TEST(Errors, OverloadHasRetryAdviceToo) {
-  EXPECT_TRUE(Decode(ToGrpcStatus(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "x"))).retry.has_value());
+  EXPECT_TRUE(
+      Decode(ToGrpcStatus(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "x"))).retry.has_value());
 }
 
 TEST(Errors, InternalErrorsLeakNothingAndLeadToTheLog) {
   const std::string secret = "ERROR: duplicate key in SELECT token FROM sessions";
   for (const absl::Status& status :
        {absl::InternalError(secret), absl::NotFoundError(secret), absl::FailedPreconditionError(secret),
-        absl::DataLossError(secret), Error(absl::StatusCode::kInternal, "BROKEN", secret, {{"sql", secret}})}) {
+        absl::DataLossError(secret),
+        Error(absl::StatusCode::kInternal, "BROKEN", secret, {{"sql", secret}})}) {
     LogCapture logs;
     const grpc::Status out = ToGrpcStatus(status);
     EXPECT_EQ(out.error_code(), grpc::StatusCode::INTERNAL);

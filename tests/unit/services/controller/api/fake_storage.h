@@ -1,5 +1,5 @@
-// A Storage for the API's tests: jobs and sessions in memory, errors on demand. What the API does not call answers
-// UNIMPLEMENTED.
+// A Storage for the API's tests: jobs and sessions in memory, errors on demand. What the API does not call
+// answers UNIMPLEMENTED.
 #ifndef DROVER_TESTS_UNIT_SERVICES_CONTROLLER_API_FAKE_STORAGE_H_
 #define DROVER_TESTS_UNIT_SERVICES_CONTROLLER_API_FAKE_STORAGE_H_
 
@@ -99,10 +99,12 @@ class FakeStorage : public Storage {
     DROVER_RETURN_IF_ERROR(Begin("ListJobs"));
     MutexLock lock(&mu_);
     std::vector<JobRecord> out;
-    for (auto it = records_.rbegin(); it != records_.rend() && out.size() < static_cast<size_t>(query.limit); ++it) {
+    for (auto it = records_.rbegin(); it != records_.rend() && out.size() < static_cast<size_t>(query.limit);
+         ++it) {
       if (query.before.has_value() && it->first >= *query.before) continue;
       const auto& states = query.states;
-      if (!states.empty() && std::count(states.begin(), states.end(), it->second.snapshot.state) == 0) continue;
+      if (!states.empty() && std::count(states.begin(), states.end(), it->second.snapshot.state) == 0)
+        continue;
       out.push_back(it->second);
     }
     return out;
@@ -115,8 +117,8 @@ class FakeStorage : public Storage {
     for (const JobId& job_id : jobs) {
       const auto it = records_.find(job_id);
       if (it == records_.end()) continue;
-      out.push_back({job_id, it->second.version, activity_[job_id],
-                     lifecycle::IsTerminal(it->second.snapshot.state)});
+      out.push_back(
+          {job_id, it->second.version, activity_[job_id], lifecycle::IsTerminal(it->second.snapshot.state)});
     }
     return out;
   }
@@ -140,7 +142,8 @@ class FakeStorage : public Storage {
     return change;
   }
 
-  absl::StatusOr<bool> SetPriority(const JobId& job_id, int32_t priority, const std::string& /*caller*/) override {
+  absl::StatusOr<bool> SetPriority(const JobId& job_id, int32_t priority,
+                                   const std::string& /*caller*/) override {
     DROVER_RETURN_IF_ERROR(Begin("SetPriority"));
     MutexLock lock(&mu_);
     const auto it = records_.find(job_id);
@@ -157,8 +160,8 @@ class FakeStorage : public Storage {
     DROVER_RETURN_IF_ERROR(Begin("ListSessions"));
     MutexLock lock(&mu_);
     std::vector<SessionInfo> out;
-    for (auto it = sessions_.upper_bound(after); it != sessions_.end() && out.size() < static_cast<size_t>(limit);
-         ++it) {
+    for (auto it = sessions_.upper_bound(after);
+         it != sessions_.end() && out.size() < static_cast<size_t>(limit); ++it) {
       out.push_back(it->second);
     }
     return out;
@@ -182,11 +185,13 @@ class FakeStorage : public Storage {
   absl::StatusOr<std::vector<JobId>> ListPausable(int) override { return Unused(); }
   absl::Status CreateSession(const SessionInfo&, absl::Duration) override { return Unused(); }
   absl::Status CheckSession(const SessionId&, const std::string&) override { return Unused(); }
-  absl::StatusOr<std::vector<HeldLeaseRow>> MarkLeases(const SessionId&, int64_t,
-                                                       const std::vector<std::pair<JobId, LeaseKey>>&) override {
+  absl::StatusOr<std::vector<HeldLeaseRow>> MarkLeases(
+      const SessionId&, int64_t, const std::vector<std::pair<JobId, LeaseKey>>&) override {
     return Unused();
   }
-  absl::StatusOr<RaiseResult> RaiseAttachment(const SessionInfo&, absl::Duration) override { return Unused(); }
+  absl::StatusOr<RaiseResult> RaiseAttachment(const SessionInfo&, absl::Duration) override {
+    return Unused();
+  }
   absl::StatusOr<int64_t> ReturnOlderLeases(const SessionId&, int64_t) override { return Unused(); }
   absl::StatusOr<std::vector<SessionId>> RenewSessions(const std::vector<Renewal>&, absl::Duration) override {
     return Unused();
@@ -212,7 +217,9 @@ class FakeStorage : public Storage {
   absl::StatusOr<std::vector<BatchPayload>> ReadBatchRange(const JobId&, BatchNo, BatchNo, int) override {
     return Unused();
   }
-  absl::StatusOr<std::vector<BatchCounts>> ReadBatchCounts(const JobId&, BatchNo, int) override { return Unused(); }
+  absl::StatusOr<std::vector<BatchCounts>> ReadBatchCounts(const JobId&, BatchNo, int) override {
+    return Unused();
+  }
   absl::StatusOr<std::vector<Duty>> AcquireDuties(const std::string&, const std::vector<DutyKind>&, int,
                                                   absl::Duration) override {
     return Unused();
@@ -240,7 +247,8 @@ class FakeStorage : public Storage {
  private:
   static absl::Status Unused() { return absl::UnimplementedError("not used by the API"); }
   static absl::Status NoJob(const JobId& job_id) {
-    return Error(absl::StatusCode::kNotFound, "JOB_NOT_FOUND", "no job has id " + job_id, {{"job_id", job_id}});
+    return Error(absl::StatusCode::kNotFound, "JOB_NOT_FOUND", "no job has id " + job_id,
+                 {{"job_id", job_id}});
   }
   absl::Status Begin(const std::string& method) {
     if (on_call) on_call(method);
@@ -255,7 +263,8 @@ class FakeStorage : public Storage {
   std::map<std::string, int> calls_ ABSL_GUARDED_BY(mu_);
   std::map<JobId, JobRecord> records_ ABSL_GUARDED_BY(mu_);
   std::map<JobId, int64_t> activity_ ABSL_GUARDED_BY(mu_);
-  std::map<std::string, std::pair<std::string, JobId>> requests_ ABSL_GUARDED_BY(mu_);  // id -> fingerprint, job
+  std::map<std::string, std::pair<std::string, JobId>> requests_
+      ABSL_GUARDED_BY(mu_);  // id -> fingerprint, job
   std::map<SessionId, SessionInfo> sessions_ ABSL_GUARDED_BY(mu_);
 };
 

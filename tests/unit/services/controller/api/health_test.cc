@@ -36,8 +36,8 @@ constexpr HealthPollerOptions kQuick = {.interval = absl::Milliseconds(1), .time
 
 TEST(HealthPoller, ServesOnlyWhileTheDatabaseAnswers) {
   Probe probe;
-  HealthPoller poller([&] { return probe.answers ? absl::OkStatus() : absl::UnavailableError("down"); }, probe.Report(),
-                      SystemClock(), kQuick);
+  HealthPoller poller([&] { return probe.answers ? absl::OkStatus() : absl::UnavailableError("down"); },
+                      probe.Report(), SystemClock(), kQuick);
   poller.Start();
   ASSERT_TRUE(Eventually([&] { return probe.Seen() == std::vector<bool>{false, true}; }));
   probe.answers = false;

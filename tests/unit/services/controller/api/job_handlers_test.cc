@@ -268,11 +268,16 @@ std::vector<std::pair<std::string, std::function<absl::Status(JobHandlers&, cons
       {"see a job", [=](auto& h, auto& c) { return h.GetJob(c, by_id(v1::GetJobRequest())).status(); }},
       {"list jobs", [](auto& h, auto& c) { return h.ListJobs(c, {}).status(); }},
       {"change a job's priority",
-       [=](auto& h, auto& c) { return h.UpdateJobPriority(c, by_id(v1::UpdateJobPriorityRequest())).status(); }},
-      {"confirm a job", [=](auto& h, auto& c) { return h.ConfirmJob(c, by_id(v1::ConfirmJobRequest())).status(); }},
-      {"cancel a job", [=](auto& h, auto& c) { return h.CancelJob(c, by_id(v1::CancelJobRequest())).status(); }},
+       [=](auto& h, auto& c) {
+         return h.UpdateJobPriority(c, by_id(v1::UpdateJobPriorityRequest())).status();
+       }},
+      {"confirm a job",
+       [=](auto& h, auto& c) { return h.ConfirmJob(c, by_id(v1::ConfirmJobRequest())).status(); }},
+      {"cancel a job",
+       [=](auto& h, auto& c) { return h.CancelJob(c, by_id(v1::CancelJobRequest())).status(); }},
       {"pause a job", [=](auto& h, auto& c) { return h.PauseJob(c, by_id(v1::PauseJobRequest())).status(); }},
-      {"resume a job", [=](auto& h, auto& c) { return h.ResumeJob(c, by_id(v1::ResumeJobRequest())).status(); }},
+      {"resume a job",
+       [=](auto& h, auto& c) { return h.ResumeJob(c, by_id(v1::ResumeJobRequest())).status(); }},
       {"watch a job", [=](auto& h, auto& c) { return h.CheckWatch(c, by_id(v1::WatchJobRequest())); }},
   };
 }

@@ -278,8 +278,10 @@ TEST(JobWatcherThread, ANotifiedChangeIsShownLongBeforeTheNextLook) {
   FakeStorage storage;
   JobRecord record = GoodRecord(TestJobId(1), State::kActive);
   storage.Put(record);
-  // An interval that would let the test time out, but for the rate limit: states a watcher is due for are its own.
-  JobWatcher watcher(storage, SystemClock(), {.interval = absl::Milliseconds(50), .notified_gap = absl::Milliseconds(1)});
+  // An interval that would let the test time out, but for the rate limit: states a watcher is due for are its
+  // own.
+  JobWatcher watcher(storage, SystemClock(),
+                     {.interval = absl::Milliseconds(50), .notified_gap = absl::Milliseconds(1)});
   watcher.Start();
   const auto sink = std::make_shared<Sink>();
   const auto id = watcher.Add(TestJobId(1), sink);

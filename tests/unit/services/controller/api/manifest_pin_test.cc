@@ -74,11 +74,12 @@ TEST(ManifestPins, AFileSystemThatHangsDoesNotHangTheCall) {
 }
 
 TEST(ManifestPins, ThePinOfARealFileChangesWhenItIsWritten) {
-  const std::filesystem::path root = std::filesystem::path(::testing::TempDir()) / StrCat("drover-pin-", getpid());
+  const std::filesystem::path root =
+      std::filesystem::path(::testing::TempDir()) / StrCat("drover-pin-", getpid());
   std::filesystem::create_directories(root / "manifests");
   std::ofstream(root / "manifests" / "list.csv") << "b,k\n";
-  const Stores stores =
-      *Stores::Parse(StrCat("stores:\n  - {name: local, kind: file, root: ", root.string(), "}\n"), "stores.yaml");
+  const Stores stores = *Stores::Parse(
+      StrCat("stores:\n  - {name: local, kind: file, root: ", root.string(), "}\n"), "stores.yaml");
   ManifestPins pins(stores, HeadObjectOf);
   const std::string before = *pins.Pin(ManifestIn("local"));
   EXPECT_NE(before, "");

@@ -15,7 +15,8 @@ TEST(PageToken, LeadsBackToItsPlace) {
   const PageQuery query = JobsQuery({State::kReady});
   const std::string token = EncodePageToken(query, TestJobId(7));
   EXPECT_EQ(*DecodePageToken(query, token), TestJobId(7));
-  EXPECT_EQ(token.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"), token.npos);
+  EXPECT_EQ(token.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
+            token.npos);
 }
 
 TEST(PageToken, NoTokenIsTheFirstPage) { EXPECT_EQ(*DecodePageToken(JobsQuery({}), ""), ""); }

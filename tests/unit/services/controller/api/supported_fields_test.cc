@@ -79,8 +79,7 @@ void SetField(Message& message, const FieldDescriptor& field, int enum_index) {
       return many ? r.AddDouble(&message, &field, 0.25) : r.SetDouble(&message, &field, 0.25);
     case FieldDescriptor::CPPTYPE_BOOL:
       return many ? r.AddBool(&message, &field, true) : r.SetBool(&message, &field, true);
-    default:
-      FAIL() << "a type that this test does not know: " << field.full_name();
+    default: FAIL() << "a type that this test does not know: " << field.full_name();
   }
 }
 
@@ -160,7 +159,8 @@ TEST(SupportedFields, TheListNamesOnlyFieldsAndValuesThatExist) {
     const SupportedField* listed = Listed(PathName(path));
     if (listed == nullptr || listed->values.empty()) continue;
     for (const std::string_view value : listed->values) {
-      EXPECT_NE(path.back()->enum_type()->FindValueByName(std::string(value)), nullptr) << listed->path << " " << value;
+      EXPECT_NE(path.back()->enum_type()->FindValueByName(std::string(value)), nullptr)
+          << listed->path << " " << value;
     }
   }
   for (const SupportedField& field : SupportedCreateJobFields()) {

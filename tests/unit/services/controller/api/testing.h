@@ -128,7 +128,8 @@ struct WireError {
 
   std::map<std::string, std::string> fields() const {
     std::map<std::string, std::string> out;
-    for (const auto& violation : bad_request.field_violations()) out[violation.field()] = violation.description();
+    for (const auto& violation : bad_request.field_violations())
+      out[violation.field()] = violation.description();
     return out;
   }
 };

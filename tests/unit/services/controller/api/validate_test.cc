@@ -40,11 +40,15 @@ class ValidateTest : public ::testing::Test {
   }
   std::string Message(const Edit& edit) { return std::string(Validate(edit).status().message()); }
 
-  static v1::CsvManifest& Csv(v1::CreateJobRequest& r) { return *r.mutable_job()->mutable_manifest()->mutable_csv(); }
+  static v1::CsvManifest& Csv(v1::CreateJobRequest& r) {
+    return *r.mutable_job()->mutable_manifest()->mutable_csv();
+  }
   static v1::Operation& Operation(v1::CreateJobRequest& r) { return *r.mutable_job()->mutable_operation(); }
   static v1::CopyObject& Copy(v1::CreateJobRequest& r) { return *Operation(r).mutable_copy_object(); }
   static v1::RetryPolicy& Retry(v1::CreateJobRequest& r) { return *r.mutable_job()->mutable_retry_policy(); }
-  static v1::FailurePolicy& Failure(v1::CreateJobRequest& r) { return *r.mutable_job()->mutable_failure_policy(); }
+  static v1::FailurePolicy& Failure(v1::CreateJobRequest& r) {
+    return *r.mutable_job()->mutable_failure_policy();
+  }
   static void UseFileManifest(v1::CreateJobRequest& r) {
     Csv(r).mutable_location()->set_store("local");
     Csv(r).clear_etag();
@@ -113,7 +117,8 @@ TEST_F(ValidateTest, KeepsWhatTheClientChose) {
 }
 
 TEST_F(ValidateTest, PinsTheFingerprintOfEveryStoreTheJobUses) {
-  const absl::StatusOr<ValidJob> valid = Validate([](auto& r) { Csv(r).mutable_location()->set_store("other"); });
+  const absl::StatusOr<ValidJob> valid =
+      Validate([](auto& r) { Csv(r).mutable_location()->set_store("other"); });
   ASSERT_TRUE(valid.ok()) << valid.status();
   EXPECT_THAT(valid->stores, UnorderedElementsAre(Pair("main", stores_.Find("main")->Fingerprint()),
                                                   Pair("other", stores_.Find("other")->Fingerprint()),
@@ -162,7 +167,8 @@ TEST_F(ValidateTest, PriorityAndDescription) {
     return text;
   };
   EXPECT_THAT(Wrong([&](auto& r) { r.mutable_job()->set_description(repeated(256)); }), IsEmpty());
-  EXPECT_THAT(Wrong([&](auto& r) { r.mutable_job()->set_description(repeated(257)); }), ElementsAre("job.description"));
+  EXPECT_THAT(Wrong([&](auto& r) { r.mutable_job()->set_description(repeated(257)); }),
+              ElementsAre("job.description"));
   EXPECT_THAT(Message([&](auto& r) { r.mutable_job()->set_description(repeated(257)); }),
               HasSubstr("must be at most 256 characters, has 257"));
   EXPECT_THAT(Wrong([&](auto& r) { r.mutable_job()->set_description(std::string("a\0b", 3)); }),
@@ -178,14 +184,17 @@ TEST_F(ValidateTest, JobOperationAndManifestAreRequired) {
 }
 
 TEST_F(ValidateTest, StoresMustBeConfiguredAndOfAKindThatFits) {
-  EXPECT_THAT(Message([](auto& r) { Operation(r).set_store("mian"); }),
-              AllOf(HasSubstr("job.operation.store"), HasSubstr("\"mian\""), HasSubstr("main, other, local")));
+  EXPECT_THAT(
+      Message([](auto& r) { Operation(r).set_store("mian"); }),
+      AllOf(HasSubstr("job.operation.store"), HasSubstr("\"mian\""), HasSubstr("main, other, local")));
   EXPECT_THAT(Wrong([](auto& r) { Operation(r).clear_store(); }), ElementsAre("job.operation.store"));
   EXPECT_THAT(Wrong([](auto& r) { Operation(r).set_store("local"); }), ElementsAre("job.operation.store"));
   EXPECT_THAT(Wrong([](auto& r) { Csv(r).mutable_location()->set_store("no"); }),
               ElementsAre("job.manifest.csv.location.store"));
-  EXPECT_THAT(Wrong([](auto& r) { r.mutable_job()->mutable_report()->set_store("no"); }), ElementsAre("job.report.store"));
-  EXPECT_THAT(Wrong([](auto& r) { r.mutable_job()->mutable_report()->clear_store(); }), ElementsAre("job.report.store"));
+  EXPECT_THAT(Wrong([](auto& r) { r.mutable_job()->mutable_report()->set_store("no"); }),
+              ElementsAre("job.report.store"));
+  EXPECT_THAT(Wrong([](auto& r) { r.mutable_job()->mutable_report()->clear_store(); }),
+              ElementsAre("job.report.store"));
 }
 
 TEST_F(ValidateTest, NoOpParameters) {
@@ -201,10 +210,12 @@ TEST_F(ValidateTest, NoOpParameters) {
                 no_op(r).mutable_duration()->set_nanos(-1);
               }),
               ElementsAre("job.operation.no_op.duration"));
-  EXPECT_THAT(Wrong([&](auto& r) { no_op(r).mutable_duration()->set_nanos(std::numeric_limits<int32_t>::min()); }),
-              ElementsAre("job.operation.no_op.duration"));
-  EXPECT_THAT(Wrong([&](auto& r) { no_op(r).mutable_duration()->set_seconds(std::numeric_limits<int64_t>::max()); }),
-              ElementsAre("job.operation.no_op.duration"));
+  EXPECT_THAT(
+      Wrong([&](auto& r) { no_op(r).mutable_duration()->set_nanos(std::numeric_limits<int32_t>::min()); }),
+      ElementsAre("job.operation.no_op.duration"));
+  EXPECT_THAT(
+      Wrong([&](auto& r) { no_op(r).mutable_duration()->set_seconds(std::numeric_limits<int64_t>::max()); }),
+      ElementsAre("job.operation.no_op.duration"));
   for (const double bad : {-0.1, 1.1, std::nan("")}) {
     EXPECT_THAT(Wrong([&](auto& r) { no_op(r).set_failure_fraction(bad); }),
                 ElementsAre("job.operation.no_op.failure_fraction"));
@@ -219,10 +230,18 @@ TEST_F(ValidateTest, Tags) {
   EXPECT_THAT(Wrong([&](auto& r) { SetTags(r, ten); }), IsEmpty());
   ten.emplace_back("k10", "v");
   EXPECT_THAT(Wrong([&](auto& r) { SetTags(r, ten); }), ElementsAre(path));
-  EXPECT_THAT(Wrong([](auto& r) { SetTags(r, {{"a", "1"}, {"b", "2"}, {"a", "3"}}); }), ElementsAre(path + "[2].key"));
+  EXPECT_THAT(Wrong([](auto& r) {
+                SetTags(r, {{"a", "1"}, {"b", "2"}, {"a", "3"}});
+              }),
+              ElementsAre(path + "[2].key"));
   EXPECT_THAT(Wrong([](auto& r) { SetTags(r, {{"", "1"}}); }), ElementsAre(path + "[0].key"));
-  EXPECT_THAT(Wrong([](auto& r) { SetTags(r, {{std::string(128, 'k'), std::string(256, 'v')}}); }), IsEmpty());
-  EXPECT_THAT(Wrong([](auto& r) { SetTags(r, {{std::string(129, 'k'), std::string(257, 'v')}}); }),
+  EXPECT_THAT(Wrong([](auto& r) {
+                SetTags(r, {{std::string(128, 'k'), std::string(256, 'v')}});
+              }),
+              IsEmpty());
+  EXPECT_THAT(Wrong([](auto& r) {
+                SetTags(r, {{std::string(129, 'k'), std::string(257, 'v')}});
+              }),
               ElementsAre(path + "[0].key", path + "[0].value"));
 }
 
@@ -240,8 +259,10 @@ TEST_F(ValidateTest, Copies) {
 
 TEST_F(ValidateTest, ManifestLocation) {
   const std::string path = "job.manifest.csv.location";
-  EXPECT_THAT(Wrong([](auto& r) { Csv(r).mutable_location()->clear_bucket(); }), ElementsAre(path + ".bucket"));
-  EXPECT_THAT(Wrong([](auto& r) { Csv(r).mutable_location()->set_bucket("A_b"); }), ElementsAre(path + ".bucket"));
+  EXPECT_THAT(Wrong([](auto& r) { Csv(r).mutable_location()->clear_bucket(); }),
+              ElementsAre(path + ".bucket"));
+  EXPECT_THAT(Wrong([](auto& r) { Csv(r).mutable_location()->set_bucket("A_b"); }),
+              ElementsAre(path + ".bucket"));
   EXPECT_THAT(Wrong([](auto& r) { Csv(r).mutable_location()->clear_key(); }), ElementsAre(path + ".key"));
   EXPECT_THAT(Wrong([](auto& r) { Csv(r).mutable_location()->set_key(std::string(1025, 'k')); }),
               ElementsAre(path + ".key"));
@@ -297,7 +318,9 @@ TEST_F(ValidateTest, ManifestColumns) {
   EXPECT_THAT(Wrong([&](auto& r) { fields(r, {B}); }), ElementsAre("job.manifest.csv.fields"));
   EXPECT_THAT(Wrong([&](auto& r) { fields(r, {B, K, K}); }), ElementsAre("job.manifest.csv.fields"));
   EXPECT_THAT(Wrong([&](auto& r) { fields(r, {B, K, V, V}); }), ElementsAre("job.manifest.csv.fields"));
-  EXPECT_THAT(Wrong([&](auto& r) { fields(r, {B, K, v1::MANIFEST_FIELD_UNSPECIFIED}); }),
+  EXPECT_THAT(Wrong([&](auto& r) {
+                fields(r, {B, K, v1::MANIFEST_FIELD_UNSPECIFIED});
+              }),
               ElementsAre("job.manifest.csv.fields"));
   EXPECT_THAT(Wrong([&](auto& r) {
                 fields(r, {B, K});
@@ -307,15 +330,19 @@ TEST_F(ValidateTest, ManifestColumns) {
 }
 
 TEST_F(ValidateTest, ManifestSha256) {
-  EXPECT_THAT(Wrong([](auto& r) { Csv(r).set_sha256(std::string(63, '0')); }), ElementsAre("job.manifest.csv.sha256"));
-  EXPECT_THAT(Wrong([](auto& r) { Csv(r).set_sha256(std::string(64, 'g')); }), ElementsAre("job.manifest.csv.sha256"));
+  EXPECT_THAT(Wrong([](auto& r) { Csv(r).set_sha256(std::string(63, '0')); }),
+              ElementsAre("job.manifest.csv.sha256"));
+  EXPECT_THAT(Wrong([](auto& r) { Csv(r).set_sha256(std::string(64, 'g')); }),
+              ElementsAre("job.manifest.csv.sha256"));
 }
 
 TEST_F(ValidateTest, ReportPlace) {
   const auto report = [](auto& r) -> v1::ReportRequest& { return *r.mutable_job()->mutable_report(); };
   EXPECT_THAT(Wrong([&](auto& r) { report(r).clear_bucket(); }), ElementsAre("job.report.bucket"));
-  for (const std::string& prefix : {std::string("/a"), std::string("a/"), std::string(513, 'p'), std::string("../a")}) {
-    EXPECT_THAT(Wrong([&](auto& r) { report(r).set_prefix(prefix); }), ElementsAre("job.report.prefix")) << prefix;
+  for (const std::string& prefix :
+       {std::string("/a"), std::string("a/"), std::string(513, 'p'), std::string("../a")}) {
+    EXPECT_THAT(Wrong([&](auto& r) { report(r).set_prefix(prefix); }), ElementsAre("job.report.prefix"))
+        << prefix;
   }
   EXPECT_THAT(Wrong([&](auto& r) {
                 report(r).set_store("main");
@@ -340,7 +367,8 @@ TEST_F(ValidateTest, RetryPolicyRanges) {
     d->set_nanos(n);
   };
   for (const int bad : {0, 21, -1}) {
-    EXPECT_THAT(Wrong([&](auto& r) { Retry(r).set_max_attempts(bad); }), ElementsAre("job.retry_policy.max_attempts"));
+    EXPECT_THAT(Wrong([&](auto& r) { Retry(r).set_max_attempts(bad); }),
+                ElementsAre("job.retry_policy.max_attempts"));
   }
   EXPECT_THAT(Wrong([&](auto& r) { set(Retry(r).mutable_initial_backoff(), 0, 9'999'999); }),
               ElementsAre("job.retry_policy.initial_backoff"));
@@ -387,7 +415,8 @@ TEST_F(ValidateTest, WhatIsNotCarriedOutIsSaidBeforeWhatIsWrong) {
 
 TEST(ValidateOthers, JobIds) {
   EXPECT_TRUE(ValidateJobId("01890000-0001-7000-8000-000000000000").ok());
-  for (const char* bad : {"", "x", "01890000-0001-7000-8000-00000000000", "01890000-0001-7000-8000-00000000000A"}) {
+  for (const char* bad :
+       {"", "x", "01890000-0001-7000-8000-00000000000", "01890000-0001-7000-8000-00000000000A"}) {
     EXPECT_THAT(FieldPaths(ValidateJobId(bad)), ElementsAre("job_id")) << bad;
   }
 }
@@ -409,7 +438,8 @@ TEST(ValidateOthers, States) {
   v1::ListJobsRequest request;
   request.add_states(v1::READY);
   request.add_states(v1::FAILED);
-  EXPECT_THAT(*ValidateStates(request.states()), ElementsAre(lifecycle::State::kReady, lifecycle::State::kFailed));
+  EXPECT_THAT(*ValidateStates(request.states()),
+              ElementsAre(lifecycle::State::kReady, lifecycle::State::kFailed));
   request.add_states(v1::JOB_STATE_UNSPECIFIED);
   EXPECT_THAT(FieldPaths(ValidateStates(request.states()).status()), ElementsAre("states[2]"));
 }
