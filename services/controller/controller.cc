@@ -1,6 +1,7 @@
 #include "services/controller/controller.h"
 
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/impl/service_type.h>
 #include <unistd.h>
 
 #include <map>
@@ -178,7 +179,7 @@ void Controller::Impl::BuildDuties(const std::string& name) {
   prepare = MakePrepareHandler({.unavailable_limit = config.manifest_timeout}, *storage, *store_provider, clock, changed);
   report_file = MakeReportFileHandler({}, *storage, *store_provider, changed);
   FinishOptions finish_options;
-  finish_options.report_limit = config.report_timeout;
+  finish_options.report_timeout = config.report_timeout;
   finish = MakeFinishHandler(finish_options, *storage, *store_provider, clock, changed);
 
   DutyRunnerOptions options;
@@ -256,7 +257,11 @@ absl::StatusOr<std::unique_ptr<Controller>> Controller::Start(const ControllerCo
   PostgresOptions postgres;
   postgres.url = config.database;
   postgres.pool_size = config.database_connections;
-  DROVER_ASSIGN_OR_RETURN(impl->storage, OpenPostgres(postgres, clock, random));
+  DROVER_ASSIGN_OR_RETURN(auto storage, OpenPostgres(postgres, clock, random));
+  if (const auto warnings = storage->DurabilityWarnings(); warnings.ok()) {
+    for (const std::string& warning : *warnings) LogWarning("database.not_durable", {{"warning", warning}});
+  }
+  impl->storage = std::move(storage);
   const std::string name = config.name.empty() ? DefaultName(config.listen) : config.name;
   impl->BuildDispatch(name);
   impl->BuildDuties(name);

@@ -85,9 +85,6 @@ int main(int argc, char** argv) {
   if (const absl::Status status = MigrateWhenThere(config.database, DROVER_VERSION, signals); !status.ok()) {
     return absl::IsCancelled(status) ? 0 : Fail("migrate", status);
   }
-  if (const absl::Status warning = drover::CheckDurability(config.database); !warning.ok()) {
-    drover::LogWarning("database.not_durable", {{"error", warning}});
-  }
   auto controller = drover::Controller::Start(config, DROVER_VERSION, stores, **metrics, drover::SystemClock(),
                                               drover::SystemRandom());
   if (!controller.ok()) return Fail("start", controller.status());
