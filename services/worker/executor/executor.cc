@@ -520,8 +520,9 @@ boost::asio::awaitable<void> Executor::Slot(std::shared_ptr<Group> group) {
         }
       }
     }
-    Settle(*group, result);
+    // Before settling, while the group still counts as in flight: else Pump would fill the gap with another slot.
     if (++turn % kGroupsPerTurn == 0) co_await boost::asio::post(io_, boost::asio::use_awaitable);
+    Settle(*group, result);
     if (!Pick(*group)) break;
     groups_.push_back(group);
   }
