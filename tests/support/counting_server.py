@@ -9,7 +9,9 @@ no length, PUT with an ETag, a copy (x-amz-copy-source) with a CopyObjectResult,
 with an empty tag set. Signatures are not looked at. A request counts when its body is complete.
 
 The control port speaks HTTP:
-    GET  /state, /counts, /requests    settings; {"METHOD TARGET": n}; [[unix time, method, target, user agent], ...]
+    GET  /state, /counts    settings; {"METHOD TARGET": n}
+    GET  /requests          [[unix time, method, target, user agent, access key], ...]: a worker that is given an access
+                            key of its own is told by it
     POST /set      a JSON object of any of latency_ms, status (instead of 200), fail_match (only requests whose
                    "METHOD TARGET" contains this text get that status; default all)
     POST /reset    forgets all counts
@@ -40,6 +42,11 @@ class State:
         self.requests = []
 
 
+def access_key(authorization):
+    """Of a signature version 4: "AWS4-HMAC-SHA256 Credential=KEY/20240101/…"."""
+    return authorization.partition("Credential=")[2].partition("/")[0]
+
+
 class Connection(asyncio.Protocol):
     """One client. Requests are taken in order, so a latency delays those behind it on the same connection."""
 
@@ -68,7 +75,8 @@ class Connection(asyncio.Protocol):
                 return
             self.buffer = self.buffer[total:]
             self.state.counts[f"{method} {target}"] += 1
-            self.state.requests.append((time.time(), method, target, headers.get("user-agent", "")))
+            self.state.requests.append((time.time(), method, target, headers.get("user-agent", ""),
+                                        access_key(headers.get("authorization", ""))))
             answer = self.answer(method, target, headers)
             latency = self.state.settings["latency_ms"]
             if latency:

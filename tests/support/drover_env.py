@@ -422,7 +422,7 @@ class CountingServer(Controlled):
         return {tuple(key.split(" ", 1)): value for key, value in self.get("/counts").items()}
 
     def requests(self):
-        """Lists of [unix time, method, target, user agent], in order."""
+        """Lists of [unix time, method, target, user agent, access key], in order."""
         return self.get("/requests")
 
     def reset(self):
@@ -651,16 +651,19 @@ class Env:
             controller = next(c for c in self.controllers if c.running)
         address = controller if isinstance(controller, str) else controller.address
         if address not in self._channels:
-            self._channels[address] = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+            self._channels[address] = grpc.insecure_channel(address, options=[
+                ("grpc.max_receive_message_length", -1), ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 500)])
         return self._channels[address]
 
-    def health(self, controller):
-        """grpc.health.v1.Health/Check: 0 unknown, 1 serving, 2 not serving; None if it does not answer."""
+    def health(self, controller, wait_for_ready=False):
+        """grpc.health.v1.Health/Check: 0 unknown, 1 serving, 2 not serving; None if it does not answer.
+        wait_for_ready: a connection that is refused is tried again, for 2 s."""
         import grpc
 
         check = self.channel(controller).unary_unary("/grpc.health.v1.Health/Check")
         try:
-            answer = check(b"", timeout=2)
+            answer = check(b"", timeout=2, wait_for_ready=wait_for_ready)
         except grpc.RpcError:
             return None
         return answer[1] if answer else 0
@@ -669,7 +672,8 @@ class Env:
         def serving():
             if not controller.running:
                 raise Failure(f"{controller.name} ended with {controller.exit_code}:\n{controller.log()[-4000:]}")
-            return self.health(controller) == 1
+            # Only a call that waits keeps gRPC's connecting going; many that fail at once would hold it up for seconds.
+            return self.health(controller, wait_for_ready=True) == 1
 
         wait_until(f"{controller.name} is serving ({controller.log_path})", serving, timeout)
 
