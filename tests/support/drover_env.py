@@ -228,7 +228,8 @@ DAEMONS = ("postgres", "ceph-mon", "ceph-osd", "radosgw")
 def sweep(directory):
     """Ends whatever an environment in `directory` left running: processes, PostgreSQL, radosgw."""
     directory = pathlib.Path(directory).resolve()
-    for pid_file in directory.glob("pids/*"):
+    # Workers before controllers: they then leave in order.
+    for pid_file in sorted(directory.glob("pids/*"), reverse=True):
         pid, start_time = pid_file.read_text().split()
         if start_time != "None" and _start_time(pid) == start_time:
             _end(int(pid), start_time)
@@ -483,6 +484,7 @@ class Env:
 
     def __init__(self, name="test", directory=None):
         self._given = directory is not None
+        self._released = False
         self.directory = pathlib.Path(directory) if self._given else _make_directory(name)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.postgres = None
@@ -506,6 +508,8 @@ class Env:
     def close(self):
         """Ends everything, in no particular order and without patience. Ctrl-C does not interrupt it."""
         atexit.unregister(self.close)
+        if self._released:
+            return
         with _uninterrupted():
             self._close()
 
@@ -523,8 +527,8 @@ class Env:
             _remove(self.directory)
 
     def release(self):
-        """Leaves everything running; sweep(directory) will end it."""
-        atexit.unregister(self.close)
+        """Leaves everything running, also when the `with` block ends; sweep(directory) will end it."""
+        self._released = True
 
     def _name(self, kind):
         self._counters[kind] += 1
