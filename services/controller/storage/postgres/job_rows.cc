@@ -106,7 +106,7 @@ absl::Status ApplyChange(Tx& tx, const JobId& job_id, const lifecycle::Snapshot&
     unconfirmed = tx.Query(kUnconfirmedSql, job_id)[0][0].as<int64_t>();
   }
   const pqxx::result rows = tx.Query(kApplySql, job_id, static_cast<int>(change.to), change.reason_code,
-                                     change.reason_message, change.caller,
+                                     CleanText(change.reason_message), change.caller,
                                      change.failures.empty() ? "" : FailuresToJson(change.failures), unconfirmed,
                                      static_cast<int>(snapshot.state));
   if (rows.affected_rows() != 1) return JobNotFound(job_id);

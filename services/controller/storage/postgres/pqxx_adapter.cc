@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "absl/time/civil_time.h"
+#include "common/codec/utf8.h"
 
 namespace drover::postgres {
 namespace {
@@ -132,6 +133,17 @@ BinaryParameter BytesArray(const std::vector<std::optional<std::string_view>>& v
     }
   }
   return Bytes(out);
+}
+
+std::string CleanText(std::string_view text) {
+  std::string clean;
+  clean.reserve(text.size());
+  while (!text.empty()) {
+    const size_t bytes = text.front() == '\0' ? 0 : Utf8CharBytes(text);
+    clean.append(bytes == 0 ? "\xef\xbf\xbd" : text.substr(0, bytes));
+    text.remove_prefix(std::max<size_t>(bytes, 1));
+  }
+  return clean;
 }
 
 std::string Timestamp(absl::Time time) {

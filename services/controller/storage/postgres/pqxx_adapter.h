@@ -65,6 +65,10 @@ BinaryParameter TextArray(const std::vector<std::string_view>& values);
 // bytea[]; no value is NULL.
 BinaryParameter BytesArray(const std::vector<std::optional<std::string_view>>& values);
 
+// Text that may quote foreign bytes (a manifest's line, a store's answer): what is not UTF-8, and NUL, which PostgreSQL's
+// text can't hold, becomes U+FFFD. Other text that is not UTF-8 is refused by the server (INVALID_TEXT).
+std::string CleanText(std::string_view text);
+
 // A timestamptz, as text, exact to the microsecond.
 std::string Timestamp(absl::Time time);
 

@@ -173,7 +173,7 @@ absl::Status PostgresStorage::SettleReport(const Duty& finish, ReportState state
     tx.Query(R"sql(
         INSERT INTO drover.reports (job_id, manifest_key, error) VALUES ($1, $2, $3)
         ON CONFLICT (job_id) DO UPDATE SET manifest_key = excluded.manifest_key, error = excluded.error)sql",
-             finish.job_id, manifest_key, error);
+             finish.job_id, manifest_key, CleanText(error));
     tx.Query(R"sql(
         UPDATE drover.job_state SET report_state = $2::smallint, report_settled_at = statement_timestamp()
         WHERE job_id = $1)sql",
@@ -188,7 +188,7 @@ absl::Status PostgresStorage::NoteReportError(const JobId& job_id, const std::st
     tx.Query(R"sql(
         INSERT INTO drover.reports (job_id, error) VALUES ($1, $2)
         ON CONFLICT (job_id) DO UPDATE SET error = excluded.error)sql",
-             job_id, error);
+             job_id, CleanText(error));
     return absl::OkStatus();
   });
 }
