@@ -181,7 +181,12 @@ class ReportFileHandler : public DutyHandler {
   DutyOutcome NotWritten(const DutyContext& context, const absl::Status& error) {
     if (absl::IsAborted(error)) return DutyOutcome::Ended();
     if (context.ShouldStop()) return DutyOutcome::Again(absl::ZeroDuration());
-    const absl::Status noted = storage_.NoteReportError(context.duty().job_id, std::string(error.message()));
+    // A successor may have written it, having aborted this upload: then nothing is wrong with the report.
+    const Duty& duty = context.duty();
+    const absl::StatusOr<ReportFile> now = storage_.ReadReportFile(duty.job_id, duty.part);
+    if (!now.ok()) return OutcomeOf(now.status());
+    if (now->written) return DutyOutcome::Ended();
+    const absl::Status noted = storage_.NoteReportError(duty.job_id, std::string(error.message()));
     if (!noted.ok()) return OutcomeOf(noted);
     return DutyOutcome::Failed(error);
   }
