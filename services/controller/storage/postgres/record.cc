@@ -93,8 +93,9 @@ bool Fits(const SegmentWrite& segment, const LeaseRow& lease) {
   if (segment.succeeded < 0 || segment.failed < 0) return false;
   const int64_t executed = int64_t{segment.succeeded} + segment.failed;
   const TaskSet& returned = segment.returned;
-  if (!segment.executed) {  // all of the batch, at once
-    return !lease.tasks && lease.done == 0 && executed == lease.batch_tasks && returned.empty();
+  if (!segment.executed) {  // all of the batch, at once; the lease may name all of it as well
+    return lease.task_count == lease.batch_tasks && lease.done == 0 && executed == lease.batch_tasks &&
+           returned.empty();
   }
   if (static_cast<int64_t>(segment.executed->count()) != executed) return false;
   if (executed + static_cast<int64_t>(returned.count()) > lease.task_count - lease.done) return false;
