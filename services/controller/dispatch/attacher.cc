@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/escaping.h"
+#include "common/failpoint/failpoint.h"
 #include "common/strings/strings.h"
 #include "absl/strings/str_format.h"
 #include "common/status/status.h"
@@ -117,6 +118,7 @@ absl::StatusOr<AttachedStream> Attach(const v1::Hello& hello, const SessionOptio
         held.emplace_back(lease.job_id(), LeaseKey{static_cast<BatchNo>(lease.batch_no()), lease.lease_id()});
       }
       DROVER_ASSIGN_OR_RETURN(attached.leases, storage.MarkLeases(info.session_id, info.attachment, held));
+      DROVER_RETURN_IF_ERROR(failpoint::HitStatus("attach.marked"));
       DROVER_ASSIGN_OR_RETURN(const RaiseResult raised, storage.RaiseAttachment(info, session.ttl));
       if (raised == RaiseResult::kNotLower) {
         return Error(absl::StatusCode::kAborted, "ATTACH_SUPERSEDED", "a later Hello of this session has arrived already");

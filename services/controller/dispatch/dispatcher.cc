@@ -8,6 +8,12 @@
 #include "common/status/status.h"
 
 namespace drover {
+namespace {
+
+// Payloads read from the database at once: at most a MiB each, some tens of KiB as a rule.
+constexpr size_t kPayloadsPerRead = 32;
+
+}  // namespace
 
 Dispatcher::Dispatcher(DispatcherOptions options, Storage& storage, Fleet& fleet, JobCache& jobs, Clock& clock,
                        Random& random, DispatcherMetrics metrics, std::function<void(const JobId&)> job_changed)
@@ -214,18 +220,22 @@ bool Dispatcher::ClaimFor(const JobView& view, int64_t share) {
   metrics_.claim_seconds.Observe(absl::ToDoubleSeconds(clock_.Elapsed() - start));
   metrics_.batches_claimed.Add(static_cast<double>(result->leases.size()));
 
-  std::vector<BatchNo> numbers;
-  for (const ClaimedLease& lease : result->leases) numbers.push_back(lease.batch_no);
-  auto payloads = storage_.ReadBatches(view.job_id, numbers);
-  if (!payloads.ok()) LogWarning("claim.unreadable", {{"job", view.job_id}, {"error", payloads.status()}});
   const v1::JobContext context = MakeContext(**info, view.priority, view.version, view.executed);
   std::vector<Fleet::Withdrawn> withdrawn;
-  for (size_t i = 0; i < result->leases.size(); ++i) {
-    const ClaimedLease& lease = result->leases[i];
-    const Fleet::Slot& slot = slots[lease.slot];
-    if (!payloads.ok() || !fleet_.AddGrant(slot, view.job_id, lease, std::move((*payloads)[i].payload), context)) {
-      withdrawn.push_back({slot.claim.session, slot.claim.attachment, view.job_id, {lease.batch_no, lease.lease_id},
-                           CameBack::kGivenBack});
+  for (size_t first = 0; first < result->leases.size(); first += kPayloadsPerRead) {
+    const size_t end = std::min(first + kPayloadsPerRead, result->leases.size());
+    std::vector<BatchNo> numbers;
+    for (size_t i = first; i < end; ++i) numbers.push_back(result->leases[i].batch_no);
+    auto payloads = storage_.ReadBatches(view.job_id, numbers);
+    if (!payloads.ok()) LogWarning("claim.unreadable", {{"job", view.job_id}, {"error", payloads.status()}});
+    for (size_t i = first; i < end; ++i) {
+      const ClaimedLease& lease = result->leases[i];
+      const Fleet::Slot& slot = slots[lease.slot];
+      if (!payloads.ok() ||
+          !fleet_.AddGrant(slot, view.job_id, lease, std::move((*payloads)[i - first].payload), context)) {
+        withdrawn.push_back({slot.claim.session, slot.claim.attachment, view.job_id, {lease.batch_no, lease.lease_id},
+                             CameBack::kGivenBack});
+      }
     }
   }
   fleet_.EndClaim(slots);

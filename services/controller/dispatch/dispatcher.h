@@ -38,7 +38,7 @@ struct DispatcherOptions {
   absl::Duration reconcile_interval = absl::Seconds(3);
   absl::Duration interrupt_grace = absl::Seconds(30);    // for requests in flight of a cancelled job
   int max_jobs_per_look = 256;
-  int max_batches_per_claim = 64;
+  int max_batches_per_claim = 256;
   int attach_threads = 4;
   size_t max_waiting_hellos = 1024;
 };

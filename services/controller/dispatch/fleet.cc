@@ -285,6 +285,7 @@ int64_t Fleet::Credit(const Stream& stream, int32_t priority) const {
   int64_t credit = stream.status.credit();
   if (priority > stream.status.urgent_above()) credit += stream.status.urgent_credit();
   auto& queue = const_cast<StreamQueue&>(stream.queue);  // forgets what is seen; no visible change
+  if (queue.queued_bytes() > limits_.max_queued_grant_bytes) return 0;  // it reads slowly
   return credit - queue.UnseenTasks(stream.status.grants_received()) - queue.queued_tasks();
 }
 

@@ -46,6 +46,7 @@ class StreamSink {
 struct FleetLimits {
   int64_t max_message_bytes = 8 << 20;
   int64_t max_unacked_bytes = 4 << 20;  // of segments of one stream
+  int64_t max_queued_grant_bytes = 4 << 20;  // of one stream: nothing more is claimed for it beyond
   int max_control_messages = 65536;     // queued for one stream: a worker that does not read is cut off
 };
 

@@ -20,6 +20,7 @@ void StreamQueue::PushSegmentAck(const JobId& job_id, LeaseId lease, int64_t seq
 
 void StreamQueue::PushGrant(QueuedGrant grant) {
   queued_tasks_ += grant.tasks;
+  queued_bytes_ += static_cast<int64_t>(grant.message.payload().size());
   grants_.push_back(std::move(grant));
 }
 
@@ -37,27 +38,27 @@ void StreamQueue::UpdateContext(const v1::JobContext& context) {
 std::vector<QueuedGrant> StreamQueue::Withdraw(const JobId& job_id, LeaseId lease) {
   std::vector<QueuedGrant> withdrawn;
   std::deque<QueuedGrant> kept;
-  const auto sort = [&](QueuedGrant grant) {
-    if (grant.job_id == job_id && (lease == 0 || grant.lease.lease_id == lease)) {
-      queued_tasks_ -= grant.tasks;
-      withdrawn.push_back(std::move(grant));
-      return true;
-    }
-    return false;
+  const auto meant = [&](const QueuedGrant& grant) {
+    return grant.job_id == job_id && (lease == 0 || grant.lease.lease_id == lease);
+  };
+  const auto withdraw = [&](QueuedGrant grant) {
+    queued_tasks_ -= grant.tasks;
+    queued_bytes_ -= static_cast<int64_t>(grant.message.payload().size());
+    withdrawn.push_back(std::move(grant));
   };
   for (QueuedGrant& grant : grants_) {
-    if (grant.job_id == job_id && (lease == 0 || grant.lease.lease_id == lease)) {
-      sort(std::move(grant));
+    if (meant(grant)) {
+      withdraw(std::move(grant));
     } else {
       kept.push_back(std::move(grant));
     }
   }
   grants_ = std::move(kept);
-  if (pending_grant_ && pending_grant_->job_id == job_id && (lease == 0 || pending_grant_->lease.lease_id == lease)) {
+  if (pending_grant_ && meant(*pending_grant_)) {
     // Its context went out alone: the worker keeps a context that no lease uses, until the next one replaces it.
     known_[job_id].leases.erase(pending_grant_->lease.lease_id);
     if (known_[job_id].leases.empty()) known_.erase(job_id);
-    sort(*std::move(pending_grant_));
+    withdraw(*std::move(pending_grant_));
     pending_grant_.reset();
   }
   return withdrawn;
@@ -69,6 +70,7 @@ std::vector<QueuedGrant> StreamQueue::WithdrawAll() {
   if (pending_grant_) withdrawn.push_back(*std::move(pending_grant_));
   pending_grant_.reset();
   queued_tasks_ = 0;
+  queued_bytes_ = 0;
   return withdrawn;
 }
 
@@ -99,6 +101,7 @@ std::optional<v1::WorkResponse> StreamQueue::Next(const ContextFn& context) {
     }
   }
   if (!pending_grant_) return std::nullopt;
+  queued_bytes_ -= static_cast<int64_t>(pending_grant_->message.payload().size());
   v1::WorkResponse message;
   *message.mutable_grant() = std::move(pending_grant_->message);
   ++grants_written_;

@@ -57,6 +57,8 @@ class StreamQueue {
   size_t control_size() const { return control_.size(); }
   // Tasks of Grants not yet written.
   int64_t queued_tasks() const { return queued_tasks_; }
+  // Bytes of their payloads.
+  int64_t queued_bytes() const { return queued_bytes_; }
   // Tasks of written Grants beyond the first `received`: those that the worker had not seen.
   int64_t UnseenTasks(int64_t received);
   int64_t grants_written() const { return grants_written_; }
@@ -77,6 +79,7 @@ class StreamQueue {
   std::optional<QueuedGrant> pending_grant_;  // its context has just been written
   std::map<JobId, KnownJob> known_;
   int64_t queued_tasks_ = 0;
+  int64_t queued_bytes_ = 0;
   int64_t grants_written_ = 0;
   std::deque<std::pair<int64_t, int64_t>> unseen_;  // number of a written Grant, its tasks
 };

@@ -6,7 +6,8 @@
 namespace drover {
 namespace {
 
-// Shortest time that makes a measurement, unless that many tasks (in rounds of the concurrency) were finished in less.
+// Shortest time that makes a measurement, unless that many tasks (in rounds of the concurrency) were finished
+// in less.
 constexpr absl::Duration kWindow = absl::Milliseconds(100);
 constexpr int64_t kRounds = 2;
 // A lower rate is believed with this time constant.

@@ -1,4 +1,5 @@
-// How many tasks a worker aims to hold: about two seconds' worth, by the rate at which it has been finishing them.
+// How many tasks a worker aims to hold: about two seconds' worth, by the rate at which it has been finishing
+// them.
 #ifndef DROVER_SERVICES_WORKER_EXECUTOR_BACKLOG_H_
 #define DROVER_SERVICES_WORKER_EXECUTOR_BACKLOG_H_
 
@@ -9,11 +10,13 @@
 namespace drover {
 
 inline constexpr absl::Duration kBacklogAim = absl::Seconds(2);
-inline constexpr int64_t kMaxBacklog = 64 * 1024;
+// A no-op worker gets through so many in a fraction of a second; leases wait as they came, some ten bytes a
+// task.
+inline constexpr int64_t kMaxBacklog = 256 * 1024;
 
-// Belongs to one thread. Time on Clock::Elapsed()'s scale comes with each event, and only time in which there was work
-// counts: a worker that waits for work is not slow. The rate follows a faster one at once, and a slower one within
-// seconds, so that a worker which eats no-ops is not fed by the spoon.
+// Belongs to one thread. Time on Clock::Elapsed()'s scale comes with each event, and only time in which there
+// was work counts: a worker that waits for work is not slow. The rate follows a faster one at once, and a
+// slower one within seconds, so that a worker which eats no-ops is not fed by the spoon.
 class Backlog {
  public:
   explicit Backlog(int concurrency) : concurrency_(concurrency) {}
@@ -36,9 +39,9 @@ class Backlog {
   const int64_t concurrency_;
   double rate_ = 0;
   bool busy_ = false;
-  absl::Duration since_ = absl::ZeroDuration();    // of the stretch of work under way
-  absl::Duration window_ = absl::ZeroDuration();   // time with work that is not yet in the rate
-  int64_t finished_ = 0;                           // tasks of that time
+  absl::Duration since_ = absl::ZeroDuration();   // of the stretch of work under way
+  absl::Duration window_ = absl::ZeroDuration();  // time with work that is not yet in the rate
+  int64_t finished_ = 0;                          // tasks of that time
 };
 
 }  // namespace drover

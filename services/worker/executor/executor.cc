@@ -22,10 +22,14 @@ namespace drover {
 namespace {
 
 constexpr absl::Duration kOutrankedLook = absl::Milliseconds(250);
+// Most bytes of batches that are held for later, as far as the sizes of late ones tell.
+constexpr int64_t kMaxHeldPayload = 32 << 20;
 // A slot lets others have the thread after so many groups: operations that make no requests never wait.
 constexpr int kGroupsPerTurn = 16;
 
-size_t Reserved(int concurrency) { return concurrency < 2 ? 0 : static_cast<size_t>(std::max(1, concurrency / 8)); }
+size_t Reserved(int concurrency) {
+  return concurrency < 2 ? 0 : static_cast<size_t>(std::max(1, concurrency / 8));
+}
 
 }  // namespace
 
@@ -94,12 +98,14 @@ class Executor::Context final : public OperationContext {
       limiter.Take(executor_.clock_.Elapsed());
     }
     if (absl::Status status = failpoint::HitStatus("worker.before_request"); !status.ok()) co_return status;
-    if (group_.cancel->cancelled() || !executor_.report_->MayRequest()) co_return absl::CancelledError("fenced");
+    if (group_.cancel->cancelled() || !executor_.report_->MayRequest())
+      co_return absl::CancelledError("fenced");
     request.user_agent = group_.job->user_agent;
     const absl::Duration start = executor_.clock_.Elapsed();
     absl::StatusOr<S3Response> answer = co_await store.Send(std::move(request), &*group_.cancel);
     const StoreRequestMetrics& metrics = group_.job->requests;
-    const size_t status_class = answer.ok() ? std::min<size_t>(static_cast<size_t>(answer->status) / 100, 5) : 0;
+    const size_t status_class =
+        answer.ok() ? std::min<size_t>(static_cast<size_t>(answer->status) / 100, 5) : 0;
     metrics.by_class[status_class].Add();
     metrics.seconds.Observe(absl::ToDoubleSeconds(executor_.clock_.Elapsed() - start));
     co_return answer;
@@ -114,8 +120,8 @@ class Executor::Context final : public OperationContext {
       Timers::Id id;
       ~Alarm() { timers.Cancel(id); }
     };
-    const Alarm alarm{executor_.timers_,
-                      executor_.timers_.At(executor_.clock_.Elapsed() + duration, [&event] { event.cancel(); })};
+    const Alarm alarm{executor_.timers_, executor_.timers_.At(executor_.clock_.Elapsed() + duration,
+                                                              [&event] { event.cancel(); })};
     const CancelToken::Hook hook(&*group_.cancel, [&event] { event.cancel(); });
     boost::system::error_code ignored;
     co_await event.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
@@ -129,8 +135,8 @@ class Executor::Context final : public OperationContext {
   Group& group_;
 };
 
-Executor::Executor(boost::asio::io_context& io, Options options, const Clock& clock, Random& random, Timers& timers,
-                   OperationFactory factory, const Metrics* metrics)
+Executor::Executor(boost::asio::io_context& io, Options options, const Clock& clock, Random& random,
+                   Timers& timers, OperationFactory factory, const Metrics* metrics)
     : io_(io),
       options_(std::move(options)),
       reserved_(Reserved(options_.concurrency)),
@@ -198,9 +204,13 @@ void Executor::Start(LeaseWork work) {
   auto lease = std::make_shared<Lease>();
   lease->work = std::move(work);
   lease->job = job->second;
-  lease->work.tasks.ForEachRange([&](uint32_t first, uint32_t end) { lease->unstarted.emplace_back(first, end); });
+  lease->work.tasks.ForEachRange(
+      [&](uint32_t first, uint32_t end) { lease->unstarted.emplace_back(first, end); });
   std::reverse(lease->unstarted.begin(), lease->unstarted.end());
   lease->unfinished = static_cast<int64_t>(lease->work.tasks.count());
+  const double bytes =
+      static_cast<double>(lease->work.payload.size()) / static_cast<double>(lease->unfinished);
+  payload_bytes_per_task_ = std::max(bytes, 0.9 * payload_bytes_per_task_ + 0.1 * bytes);
   leases_[lease->work.lease_id] = lease;
   CountUnfinished(lease->unfinished);
   QueueLease(lease, false);
@@ -267,9 +277,16 @@ void Executor::StartDrain() {
   for (const std::shared_ptr<Lease>& lease : leases) GiveBackUnstarted(lease, false);
 }
 
+int64_t Executor::Target() const {
+  const int64_t target = backlog_.target();
+  if (payload_bytes_per_task_ <= 0) return target;
+  const auto fits = static_cast<int64_t>(static_cast<double>(kMaxHeldPayload) / payload_bytes_per_task_);
+  return std::min(target, std::max<int64_t>(fits, 2 * static_cast<int64_t>(options_.concurrency)));
+}
+
 Appetite Executor::appetite() const {
   Appetite appetite;
-  appetite.target = backlog_.target();
+  appetite.target = Target();
   appetite.credit = std::max<int64_t>(0, appetite.target - unfinished_);
   if (unfinished_ > 0 && unfinished_ < 2 * kMaxBacklog) {
     appetite.urgent_credit = options_.concurrency;
@@ -483,8 +500,11 @@ bool Executor::Decode(const std::shared_ptr<Lease>& lease) {
 void Executor::RefuseBatch(const std::shared_ptr<Lease>& lease, const absl::Status& why) {
   std::pair<std::string, int64_t> name{lease->work.job_id, lease->work.batch_no};
   const bool again = std::find(bad_batches_.begin(), bad_batches_.end(), name) != bad_batches_.end();
-  LogError("batch.unreadable", {{"job", name.first}, {"batch", name.second}, {"lease", lease->work.lease_id},
-                                {"again", again}, {"why", why}});
+  LogError("batch.unreadable", {{"job", name.first},
+                                {"batch", name.second},
+                                {"lease", lease->work.lease_id},
+                                {"again", again},
+                                {"why", why}});
   if (again) {
     UnqueueLease(*lease);
     lease->unstarted.clear();
@@ -520,7 +540,8 @@ boost::asio::awaitable<void> Executor::Slot(std::shared_ptr<Group> group) {
         }
       }
     }
-    // Before settling, while the group still counts as in flight: else Pump would fill the gap with another slot.
+    // Before settling, while the group still counts as in flight: else Pump would fill the gap with another
+    // slot.
     if (++turn % kGroupsPerTurn == 0) co_await boost::asio::post(io_, boost::asio::use_awaitable);
     Settle(*group, result);
     if (!Pick(*group)) break;
@@ -580,7 +601,8 @@ void Executor::Settle(Group& group, GroupResult& result) {
   EndIfDone(*lease);
 }
 
-void Executor::SettleTask(const std::shared_ptr<Lease>& lease, uint32_t index, Attempt& attempt, Abort abort) {
+void Executor::SettleTask(const std::shared_ptr<Lease>& lease, uint32_t index, Attempt& attempt,
+                          Abort abort) {
   const auto retry = lease->retries.find(index);
   const uint32_t before = retry == lease->retries.end() ? 0 : retry->second.state.attempts;
   attempt.outcome.index = index;
@@ -619,7 +641,8 @@ void Executor::SettleTask(const std::shared_ptr<Lease>& lease, uint32_t index, A
   WaitForRetry(lease, index, *wait, std::move(attempt.outcome));
 }
 
-void Executor::WaitForRetry(const std::shared_ptr<Lease>& lease, uint32_t index, absl::Duration wait, Outcome last) {
+void Executor::WaitForRetry(const std::shared_ptr<Lease>& lease, uint32_t index, absl::Duration wait,
+                            Outcome last) {
   lease->job->metrics.retries.Add();
   Lease::Retry& retry = lease->retries[index];
   retry.last = std::move(last);
@@ -656,8 +679,8 @@ void Executor::Report(Lease& lease, Outcome outcome) {
 void Executor::Interrupt(Lease& lease, uint32_t index, uint32_t attempts, const Outcome* last) {
   std::string message = "The job was stopped while the task ran; whether it took effect is not known.";
   if (last != nullptr) {
-    message = StrCat("The job was stopped before the task could be tried again; last: ", last->http_status, " ",
-                     last->code, " ", last->message);
+    message = StrCat("The job was stopped before the task could be tried again; last: ", last->http_status,
+                     " ", last->code, " ", last->message);
   }
   Attempt attempt = FailedAttempt("Interrupted", message);
   attempt.outcome.index = index;
@@ -718,7 +741,7 @@ void Executor::CountUnfinished(int64_t change) {
     backlog_.Idle(now);
   }
   counts_.unfinished.Set(static_cast<double>(unfinished_));
-  counts_.target.Set(static_cast<double>(backlog_.target()));
+  counts_.target.Set(static_cast<double>(Target()));
   if (on_change_) on_change_();
 }
 

@@ -1,21 +1,28 @@
 // Runs the tasks of leases: the highest priority first, so many at a time, again if it is worth it.
 //
-// Its work is a set of jobs, each with leases, each with unstarted tasks. A slot is a coroutine that takes the next
-// group of tasks, runs the job's operation on it, settles the results, and takes the next; it ends when there is
-// nothing to take. What is next: of the jobs with something to start, one of the highest priority; equals take turns;
-// within a job retries that are due, then its leases in the order in which they were granted.
+// Its work is a set of jobs, each with leases, each with unstarted tasks. A slot is a coroutine that takes
+// the next group of tasks, runs the job's operation on it, settles the results, and takes the next; it ends
+// when there is nothing to take. What is next: of the jobs with something to start, one of the highest
+// priority; equals take turns; within a job retries that are due, then its leases in the order in which they
+// were granted.
 //
-//   * At most `concurrency` groups are in flight. An eighth of that is kept for urgent work: only jobs of a higher
-//     priority than something that is in flight start there. So long tasks delay higher ones by a slot at most.
+//   * At most `concurrency` groups are in flight. An eighth of that is kept for urgent work: only jobs of a
+//   higher
+//     priority than something that is in flight start there. So long tasks delay higher ones by a slot at
+//     most.
 //   * A task that failed in a transient way waits without a slot, and is tried again by its job's RetryRules.
-//   * A job that is outranked (a higher one has tasks to start) and could start nothing for kOutrankedAfter gives back
+//   * A job that is outranked (a higher one has tasks to start) and could start nothing for kOutrankedAfter
+//   gives back
 //     what is unstarted or waits; what is in flight ends as it would.
-//   * Before anything starts the report is asked (LeaseReport::MayStart), and before each request (MayRequest).
-//   * A batch that can't be decoded is given back once; if the same batch comes back unreadable, its tasks are reported
-//     as failed with the code "PayloadInvalid": so a damaged batch neither wanders for ever nor ends a job's other work.
+//   * Before anything starts the report is asked (LeaseReport::MayStart), and before each request
+//   (MayRequest).
+//   * A batch that can't be decoded is given back once; if the same batch comes back unreadable, its tasks
+//   are reported
+//     as failed with the code "PayloadInvalid": so a damaged batch neither wanders for ever nor ends a job's
+//     other work.
 //
-// Bounded: it holds what it was granted, and asks for more by Backlog. A task in flight or waiting costs some hundred
-// bytes; a batch is decoded when its first task starts, and freed with its last.
+// Bounded: it holds what it was granted, and asks for more by Backlog. A task in flight or waiting costs some
+// hundred bytes; a batch is decoded when its first task starts, and freed with its last.
 #ifndef DROVER_SERVICES_WORKER_EXECUTOR_EXECUTOR_H_
 #define DROVER_SERVICES_WORKER_EXECUTOR_EXECUTOR_H_
 
@@ -75,15 +82,16 @@ class Executor final : public LeaseRunner {
   };
   using OperationFactory = std::function<absl::StatusOr<NamedOperation>(const v1::Operation&)>;
 
-  // `metrics` may be null. The references, and what `io` still holds, outlive the executor; `timers` outlives `io`.
+  // `metrics` may be null. The references, and what `io` still holds, outlive the executor; `timers` outlives
+  // `io`.
   Executor(boost::asio::io_context& io, Options options, const Clock& clock, Random& random, Timers& timers,
            OperationFactory factory, const Metrics* metrics);
   ~Executor() override;
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  // To whom it reports; once, before anything else. `on_change` is called when the appetite may have changed: it must
-  // do nothing but make a note of that.
+  // To whom it reports; once, before anything else. `on_change` is called when the appetite may have changed:
+  // it must do nothing but make a note of that.
   void Connect(LeaseReport& report, std::function<void()> on_change);
 
   // LeaseRunner.
@@ -134,6 +142,8 @@ class Executor final : public LeaseRunner {
   // Gives back what is unstarted; waiting tasks too, or reports them as interrupted.
   void GiveBackUnstarted(const std::shared_ptr<Lease>& lease, bool interrupt_waiting);
   void EndIfDone(Lease& lease);
+  // Tasks to hold: the backlog's aim, as far as kMaxHeldPayload allows.
+  int64_t Target() const;
   void CountUnfinished(int64_t change);
   void AbortGroups(Abort reason, const Lease* only);
 
@@ -164,6 +174,7 @@ class Executor final : public LeaseRunner {
   int64_t unfinished_ = 0;
   int64_t waiting_ = 0;
   Backlog backlog_;
+  double payload_bytes_per_task_ = 0;  // of late leases, the larger ones remembered longer
   TaskBatchReader reader_;
   std::deque<std::pair<std::string, int64_t>> bad_batches_;
   bool draining_ = false;

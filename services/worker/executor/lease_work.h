@@ -1,5 +1,6 @@
-// What the lease client (lease/) and the executor (executor/) promise each other. All of it happens on the worker's
-// one logic thread; calls may nest (a report within a Start), so neither side relies on the other's state during one.
+// What the lease client (lease/) and the executor (executor/) promise each other. All of it happens on the
+// worker's one logic thread; calls may nest (a report within a Start), so neither side relies on the other's
+// state during one.
 #ifndef DROVER_SERVICES_WORKER_EXECUTOR_LEASE_WORK_H_
 #define DROVER_SERVICES_WORKER_EXECUTOR_LEASE_WORK_H_
 
@@ -30,10 +31,10 @@ struct LeaseWork {
 
 // How much more work would be welcome; what a Status says.
 struct Appetite {
-  int64_t credit = 0;        // tasks of any job
-  int64_t urgent_credit = 0; // besides, tasks of jobs with a priority above urgent_above
+  int64_t credit = 0;         // tasks of any job
+  int64_t urgent_credit = 0;  // besides, tasks of jobs with a priority above urgent_above
   int32_t urgent_above = 0;
-  int64_t target = 0;        // tasks that it aims to hold: credit is what is missing to it
+  int64_t target = 0;  // tasks that it aims to hold: credit is what is missing to it
 };
 
 // Runs leases. Implemented by Executor.
@@ -41,16 +42,17 @@ class LeaseRunner {
  public:
   virtual ~LeaseRunner() = default;
 
-  // What the leases of a job need; again whenever it changes. An error if this worker can't run it (an unknown
-  // operation, parameters out of range, an unknown store): nothing has changed then.
+  // What the leases of a job need; again whenever it changes. An error if this worker can't run it (an
+  // unknown operation, parameters out of range, an unknown store): nothing has changed then.
   virtual absl::Status SetJob(const v1::JobContext& context) = 0;
   // No lease of the job is left.
   virtual void ForgetJob(const std::string& job_id) = 0;
-  // Takes a lease of a job that SetJob was called for. Each of its tasks will be reported exactly once (LeaseReport),
-  // unless the lease is dropped before.
+  // Takes a lease of a job that SetJob was called for. Each of its tasks will be reported exactly once
+  // (LeaseReport), unless the lease is dropped before.
   virtual void Start(LeaseWork work) = 0;
-  // Starts nothing more of the lease and gives back what is unstarted. With `abort`, tasks in flight get `grace` and
-  // are then aborted and reported as failed with the code "Interrupted". Unknown leases are let pass.
+  // Starts nothing more of the lease and gives back what is unstarted. With `abort`, tasks in flight get
+  // `grace` and are then aborted and reported as failed with the code "Interrupted". Unknown leases are let
+  // pass.
   virtual void Revoke(int64_t lease_id, bool abort, absl::Duration grace) = 0;
   // The lease is lost: stops its tasks and reports nothing more about it.
   virtual void Drop(int64_t lease_id) = 0;

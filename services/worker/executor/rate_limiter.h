@@ -14,7 +14,8 @@ class RateLimiter {
   // 0 means no limit. Keeps the tokens there are, so that a change of the policy is no gift.
   void Configure(double requests_per_second, int64_t max_in_flight, absl::Duration now);
 
-  // When the next request may be made; `now` or earlier: at once. InfiniteDuration() while max_in_flight are under way.
+  // When the next request may be made; `now` or earlier: at once. InfiniteDuration() while max_in_flight are
+  // under way.
   absl::Duration Next(absl::Duration now, int64_t in_flight) const;
   // A request is made. May go below zero, which later ones pay for.
   void Take(absl::Duration now);

@@ -33,8 +33,8 @@ RetryRules RetryRulesFrom(const v1::RetryPolicy& policy) {
 }
 
 std::optional<absl::Duration> NextAttempt(const RetryRules& rules, Transience transience,
-                                          std::optional<absl::Duration> retry_after, absl::Duration now, Random& random,
-                                          RetryState& state) {
+                                          std::optional<absl::Duration> retry_after, absl::Duration now,
+                                          Random& random, RetryState& state) {
   ++state.attempts;
   if (transience == Transience::kPermanent) return std::nullopt;
   if (transience != Transience::kUnavailable) {
@@ -43,7 +43,8 @@ std::optional<absl::Duration> NextAttempt(const RetryRules& rules, Transience tr
     state.unavailable_since = now;
   }
   absl::Duration left = absl::ZeroDuration();
-  if (transience == Transience::kUnavailable) left = *state.unavailable_since + rules.unavailable_timeout - now;
+  if (transience == Transience::kUnavailable)
+    left = *state.unavailable_since + rules.unavailable_timeout - now;
   const bool attempts_left = state.attempts < static_cast<uint32_t>(rules.max_attempts);
   if (!attempts_left && left <= absl::ZeroDuration()) return std::nullopt;
 

@@ -35,12 +35,13 @@ struct RetryState {
   std::optional<absl::Duration> unavailable_since;  // first failure of a row of kUnavailable ones
 };
 
-// Counts a failed attempt in `state`, and says how long to wait before the next one; nothing if there is to be none.
-// Exponential with full jitter. Failures of the kind kUnavailable are tried again until unavailable_timeout has passed
-// since the first of them, whatever max_attempts says. `now` is on Clock::Elapsed()'s scale.
+// Counts a failed attempt in `state`, and says how long to wait before the next one; nothing if there is to
+// be none. Exponential with full jitter. Failures of the kind kUnavailable are tried again until
+// unavailable_timeout has passed since the first of them, whatever max_attempts says. `now` is on
+// Clock::Elapsed()'s scale.
 std::optional<absl::Duration> NextAttempt(const RetryRules& rules, Transience transience,
-                                          std::optional<absl::Duration> retry_after, absl::Duration now, Random& random,
-                                          RetryState& state);
+                                          std::optional<absl::Duration> retry_after, absl::Duration now,
+                                          Random& random, RetryState& state);
 
 }  // namespace drover
 

@@ -38,7 +38,9 @@ class Timers {
     }
   }
   // When RunDue has something to do; InfiniteDuration() if nothing is pending.
-  absl::Duration next() const { return pending_.empty() ? absl::InfiniteDuration() : pending_.begin()->first.first; }
+  absl::Duration next() const {
+    return pending_.empty() ? absl::InfiniteDuration() : pending_.begin()->first.first;
+  }
   size_t size() const { return pending_.size(); }
 
  private:

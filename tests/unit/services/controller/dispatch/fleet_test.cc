@@ -406,6 +406,23 @@ TEST_F(FleetTest, FindsLeasesThatNobodyKnowsOfButNotWhileAClaimIsUnderWay) {
   EXPECT_EQ(fleet_.Unknown(mark, owned).size(), 1u);
 }
 
+TEST_F(FleetTest, ClaimsNothingMoreForAWorkerThatReadsSlowly) {
+  const Worker worker = Attach("s", 1);
+  SendStatus(worker, 1, 1'000'000);
+  const auto slots = fleet_.Slots(job_, 0);
+  v1::JobContext context;
+  context.set_job_id(kJob);
+  for (LeaseId lease = 1; lease <= 6; ++lease) {
+    ClaimedLease claimed;
+    claimed.lease_id = lease;
+    claimed.batch_tasks = 10;
+    ASSERT_TRUE(fleet_.AddGrant(slots[0], kJob, claimed, std::string(1 << 20, 'x'), context));
+  }
+  EXPECT_TRUE(fleet_.Slots(job_, 0).empty());
+  Read(worker);
+  EXPECT_FALSE(fleet_.Slots(job_, 0).empty());
+}
+
 TEST_F(FleetTest, CutsOffAWorkerThatSendsWithoutWaitingForAcknowledgments) {
   const Worker worker = Attach("s", 1);
   SendStatus(worker, 1, 1'000'000);
