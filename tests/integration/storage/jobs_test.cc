@@ -183,6 +183,22 @@ TEST_P(JobsTest, AChangeGoesWithItsEvent) {
   for (size_t i = 0; i < events.size(); ++i) EXPECT_EQ(events[i].version, static_cast<int64_t>(i) + 1);
 }
 
+TEST_P(JobsTest, AJobThatComesToItsEndKeepsThePersonsReason) {
+  const JobId job = ReadyJob({4});
+  ASSERT_THAT(Change(job, Cause::kCancel, false, "carol").status(), IsOk());
+  ASSERT_THAT(Change(job, Cause::kSettle, true).status(), IsOk());
+
+  const JobRecord record = Get(job);
+  EXPECT_EQ(record.snapshot.state, State::kCancelled);
+  EXPECT_EQ(record.snapshot.reason_code, lifecycle::kReasonUser);
+  EXPECT_EQ(record.reason_message, "why");
+  EXPECT_EQ(record.reason_caller, "carol");
+  const JobEvent last = Value(storage().ListEvents(job)).back();
+  EXPECT_EQ(last.state, State::kCancelled);
+  EXPECT_EQ(last.reason_message, "why");
+  EXPECT_EQ(last.caller, "carol");
+}
+
 TEST_P(JobsTest, NoChangeLeavesTheJobAsItIs) {
   const JobId job = ReadyJob({4});
   const int64_t version = Get(job).version;
@@ -320,6 +336,22 @@ TEST_P(JobsTest, PulsesTellThatSomethingChanged) {
   EXPECT_GT(recorded.activity, claimed.activity);
   EXPECT_FALSE(recorded.terminal);
   EXPECT_THAT(Value(storage().ReadPulses({NewId()})), IsEmpty());
+}
+
+TEST_P(JobsTest, ACreationInDoubtIsRepeatedWithoutHarm) {
+  for (const char* const request_id : {"", "r1"}) {
+    NewJob job = SomeJob();
+    job.request_id = request_id;
+    {
+      const failpoint::Scoped point("storage.create_job.after_commit=error");
+      EXPECT_THAT(storage().CreateJob(job).status(), IsError(absl::StatusCode::kUnknown, "COMMIT_UNKNOWN"));
+    }
+    const Storage::Created again = Value(storage().CreateJob(job));
+    EXPECT_EQ(again.job_id, job.spec.job_id);
+    EXPECT_TRUE(again.created);
+    EXPECT_THAT(Value(storage().ListEvents(job.spec.job_id)), SizeIs(1));
+  }
+  EXPECT_THAT(Value(storage().ListJobs({})), SizeIs(2));
 }
 
 TEST_P(JobsTest, AChangeInDoubtHasHappened) {

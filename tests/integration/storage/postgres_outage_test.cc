@@ -21,9 +21,9 @@ const auto kUnavailable = IsError(absl::StatusCode::kUnavailable, "DATABASE_UNAV
 
 class PostgresOutageTest : public StorageTest {
  protected:
-  // Ends the server's side of every connection but the one that says so.
+  // Ends the server's side of every connection but the one that says so, and waits until they are gone.
   static void TerminateAll() {
-    Sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+    Sql("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() "
         "AND pid <> pg_backend_pid() AND backend_type = 'client backend'");
   }
   static bool AwaitStatement(const std::string& like, const std::string& state) {

@@ -35,14 +35,17 @@ constexpr char kApplySql[] = R"sql(
       started_at = CASE WHEN $2::smallint = 5 THEN coalesce(s.started_at, statement_timestamp()) ELSE s.started_at END,
       ended_at = CASE WHEN $2::smallint IN (9, 11, 13) THEN statement_timestamp() ELSE s.ended_at END,
       version = s.version + 1,
-      reason_code = $3, reason_message = $4, reason_caller = $5,
+      reason_code = CASE WHEN $9 THEN s.reason_code ELSE $3 END,
+      reason_message = CASE WHEN $9 THEN s.reason_message ELSE $4 END,
+      reason_caller = CASE WHEN $9 THEN s.reason_caller ELSE $5 END,
       failures = coalesce(nullif($6, '')::jsonb, s.failures),
       unconfirmed = s.unconfirmed + $7::bigint
     WHERE s.job_id = $1
-    RETURNING s.job_id, s.version, s.state, s.priority)
+    RETURNING s.job_id, s.version, s.state, s.priority, s.reason_code, s.reason_message, s.reason_caller)
   INSERT INTO drover.events
     (job_id, version, at, state, previous_state, priority, type, reason_code, reason_message, caller)
-  SELECT job_id, version, statement_timestamp(), state, $8::smallint, priority, 'JobStatusChanged', $3, $4, $5
+  SELECT job_id, version, statement_timestamp(), state, $8::smallint, priority, 'JobStatusChanged', reason_code,
+    reason_message, reason_caller
   FROM changed)sql";
 
 // By the key of duties.
@@ -108,7 +111,7 @@ absl::Status ApplyChange(Tx& tx, const JobId& job_id, const lifecycle::Snapshot&
   const pqxx::result rows = tx.Query(kApplySql, job_id, static_cast<int>(change.to), change.reason_code,
                                      CleanText(change.reason_message), change.caller,
                                      change.failures.empty() ? "" : FailuresToJson(change.failures), unconfirmed,
-                                     static_cast<int>(snapshot.state));
+                                     static_cast<int>(snapshot.state), change.keep_reason);
   if (rows.affected_rows() != 1) return JobNotFound(job_id);
   if (lifecycle::IsFinishing(change.to)) {
     tx.Query(kInsertFinishSql, job_id);

@@ -27,7 +27,8 @@ constexpr char kInsertJobSql[] = R"sql(
   INSERT INTO drover.jobs
     (job_id, namespace, request, operation, min_revision, stores, worker_stores, creator, manifest_pin, policy_enabled,
      policy_failed_fraction, policy_minimum_executed, policy_failed_tasks, policy_pause, report_wanted, created_at)
-  VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, nullif($13, '')::bigint, $14, $15, $16))sql";
+  VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, nullif($13, '')::bigint, $14, $15, $16)
+  ON CONFLICT (job_id) DO NOTHING)sql";
 
 constexpr char kInsertStateSql[] = R"sql(
   WITH state AS (
@@ -121,16 +122,20 @@ absl::StatusOr<Storage::Created> PostgresStorage::CreateJob(const NewJob& job) {
                        StrCat("request_id ", job.request_id, " was used before with another request"),
                        {{"request_id", job.request_id}});
         }
-        result = {ReadText(rows[0][1]), false};
+        result.job_id = ReadText(rows[0][1]);
+        result.created = result.job_id == spec.job_id;
         return absl::OkStatus();
       }
     }
     const lifecycle::FailurePolicy& policy = spec.failure_policy;
-    tx.Query(kInsertJobSql, spec.job_id, spec.name_space, Bytes(spec.request), spec.operation, spec.min_revision,
-             nlohmann::json(spec.stores).dump(), nlohmann::json(spec.worker_stores).dump(), spec.creator,
-             spec.manifest_pin, policy.enabled, policy.failed_fraction, policy.minimum_executed,
-             policy.failed_tasks ? absl::StrCat(*policy.failed_tasks) : "", policy.pause, spec.report_wanted,
-             Timestamp(spec.created));
+    const pqxx::result inserted = tx.Query(
+        kInsertJobSql, spec.job_id, spec.name_space, Bytes(spec.request), spec.operation, spec.min_revision,
+        nlohmann::json(spec.stores).dump(), nlohmann::json(spec.worker_stores).dump(), spec.creator, spec.manifest_pin,
+        policy.enabled, policy.failed_fraction, policy.minimum_executed,
+        policy.failed_tasks ? absl::StrCat(*policy.failed_tasks) : "", policy.pause, spec.report_wanted,
+        Timestamp(spec.created));
+    // The same id is the same call again, after a commit in doubt.
+    if (inserted.affected_rows() == 0) return absl::OkStatus();
     tx.Query(kInsertStateSql, spec.job_id, job.priority, spec.confirmation_required, spec.report_wanted, spec.creator);
     return absl::OkStatus();
   });

@@ -25,11 +25,13 @@ bool SameSecret(std::string_view a, std::string_view b) {
 
 absl::Status PostgresStorage::CreateSession(const SessionInfo& info, absl::Duration ttl) {
   return db_->Write("create_session", [&](Tx& tx) -> absl::Status {
+    // The same id is the same call again, after a commit in doubt.
     tx.Query(R"sql(
         INSERT INTO drover.sessions
           (session_id, attachment, created_at, expires_at, draining, token_hash, name, version, controller, hello)
         VALUES ($1, $2, clock_timestamp(), clock_timestamp() + $3::bigint * interval '1 microsecond',
-                $4, $5, $6, $7, $8, $9))sql",
+                $4, $5, $6, $7, $8, $9)
+        ON CONFLICT (session_id) DO NOTHING)sql",
              info.session_id, info.attachment, absl::ToInt64Microseconds(ttl), info.draining, info.token_hash,
              info.name, info.version, info.controller, Bytes(info.hello));
     return absl::OkStatus();
