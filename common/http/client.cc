@@ -197,18 +197,12 @@ absl::Status Fail(HttpErrorKind kind, const Flight& flight, const Host& host, st
 
 std::string_view Describe(HttpErrorKind kind) {
   switch (kind) {
-    case HttpErrorKind::kQueueTimeout:
-      return "no connection became free in time";
-    case HttpErrorKind::kConnectTimeout:
-      return "no connection in time";
-    case HttpErrorKind::kIdleTimeout:
-      return "nothing came or went for too long";
-    case HttpErrorKind::kTotalTimeout:
-      return "the request took too long";
-    case HttpErrorKind::kCancelled:
-      return "cancelled";
-    default:
-      return "failed";
+    case HttpErrorKind::kQueueTimeout: return "no connection became free in time";
+    case HttpErrorKind::kConnectTimeout: return "no connection in time";
+    case HttpErrorKind::kIdleTimeout: return "nothing came or went for too long";
+    case HttpErrorKind::kTotalTimeout: return "the request took too long";
+    case HttpErrorKind::kCancelled: return "cancelled";
+    default: return "failed";
   }
 }
 
@@ -216,16 +210,25 @@ absl::Status Fail(HttpErrorKind kind, const Flight& flight, const Host& host) {
   return Fail(kind, flight, host, Describe(kind));
 }
 
-bool IsTokenChar(char c) {
-  return absl::ascii_isalnum(c) || (c != '\0' && std::strchr("!#$%&'*+-.^_`|~", c) != nullptr);
-}
+// RFC 9110's tchar. A table and plain loops: these checks run over every byte of every request.
+constexpr std::array<bool, 256> kTokenChars = [] {
+  std::array<bool, 256> token = {};
+  for (int c = '0'; c <= '9'; ++c) token[c] = true;
+  for (int c = 'a'; c <= 'z'; ++c) token[c] = token[c - 'a' + 'A'] = true;
+  for (char c : std::string_view("!#$%&'*+-.^_`|~")) token[static_cast<unsigned char>(c)] = true;
+  return token;
+}();
 
 bool IsToken(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), IsTokenChar);
+  bool token = !text.empty();
+  for (char c : text) token &= kTokenChars[static_cast<unsigned char>(c)];
+  return token;
 }
 
 bool HasLineBreak(std::string_view text) {
-  return text.find_first_of(std::string_view("\r\n\0", 3)) != text.npos;
+  bool found = false;
+  for (char c : text) found |= c == '\r' || c == '\n' || c == '\0';
+  return found;
 }
 
 bool SameName(std::string_view a, std::string_view b) {
@@ -831,8 +834,7 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
         const bool clean = !ec && !write_error && !body_held && connection.begin == connection.end;
         co_return Outcome{absl::OkStatus(), clean && connection.parser.keep_alive()};
       }
-      default:
-        break;
+      default: break;
     }
     if (consent) {
       body_held = false;

@@ -47,6 +47,7 @@ class HttpHeaders {
   HttpHeaders() = default;
   HttpHeaders(std::initializer_list<Field> fields) : fields_(fields) {}
 
+  void Reserve(size_t fields) { fields_.reserve(fields); }
   void Add(std::string_view name, std::string_view value) { fields_.emplace_back(name, value); }
   // Replaces every field of this name by one.
   void Set(std::string_view name, std::string_view value);

@@ -87,6 +87,7 @@ void HttpResponseParser::Start(bool to_head_request, size_t max_body, bool strea
 
 void HttpResponseParser::Begin() {
   response_ = HttpResponse();
+  response_.headers.Reserve(12);  // what S3 answers have
   head_done_ = false;
   pieces_.clear();
   parser_->Restart();

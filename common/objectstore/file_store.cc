@@ -61,32 +61,27 @@ absl::Status FailErrno(std::string_view store, std::string_view what, int error)
   const std::string message = StrCat(what, ": ", std::strerror(error));
   switch (error) {
     case ENOENT:
-    case ENOTDIR:
-      return Fail(absl::StatusCode::kNotFound, "OBJECT_NOT_FOUND", store, message);
+    case ENOTDIR: return Fail(absl::StatusCode::kNotFound, "OBJECT_NOT_FOUND", store, message);
     case EACCES:
     case EPERM:
-    case EROFS:
-      return Fail(absl::StatusCode::kPermissionDenied, "OBJECT_DENIED", store, message);
+    case EROFS: return Fail(absl::StatusCode::kPermissionDenied, "OBJECT_DENIED", store, message);
     case EXDEV:
     case ELOOP:
       return Fail(absl::StatusCode::kPermissionDenied, "OBJECT_DENIED", store,
                   StrCat(what, ": a symbolic link on the way leads out of the store's root"));
     case ENAMETOOLONG:
     case EISDIR:
-    case ENOTEMPTY:
-      return Fail(absl::StatusCode::kInvalidArgument, "OBJECT_NAME_INVALID", store, message);
+    case ENOTEMPTY: return Fail(absl::StatusCode::kInvalidArgument, "OBJECT_NAME_INVALID", store, message);
     case ENOSPC:  // somebody may make room
     case EDQUOT:
     case EMFILE:
     case ENFILE:
     case EAGAIN:
-    case ESTALE:
-      return Fail(absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE", store, message);
+    case ESTALE: return Fail(absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE", store, message);
     case ENOSYS:
       return Fail(absl::StatusCode::kFailedPrecondition, "STORE_REFUSED", store,
                   "file stores need openat2(), Linux 5.6 or later");
-    default:
-      return Fail(absl::StatusCode::kInternal, "STORE_IO", store, message);
+    default: return Fail(absl::StatusCode::kInternal, "STORE_IO", store, message);
   }
 }
 

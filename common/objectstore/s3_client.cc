@@ -138,6 +138,7 @@ boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request requ
   const std::string query = CanonicalQuery(std::move(request.query));
   if (!query.empty()) http.target.append(1, '?').append(query);
 
+  http.headers.Reserve(http.headers.size() + 6);
   if (request.content_md5) http.headers.Add("Content-MD5", ContentMd5(http.body));
   http.headers.Add("User-Agent",
                    request.user_agent.empty() ? kDefaultUserAgent : std::string_view(request.user_agent));
@@ -188,30 +189,14 @@ std::string XmlEscape(std::string_view text) {
   out.reserve(text.size() + 16);
   for (char c : text) {
     switch (c) {
-      case '&':
-        out.append("&amp;");
-        break;
-      case '<':
-        out.append("&lt;");
-        break;
-      case '>':
-        out.append("&gt;");
-        break;
-      case '"':
-        out.append("&quot;");
-        break;
-      case '\'':
-        out.append("&apos;");
-        break;
-      case '\t':
-        out.append("&#9;");
-        break;
-      case '\n':
-        out.append("&#10;");
-        break;
-      case '\r':
-        out.append("&#13;");
-        break;
+      case '&': out.append("&amp;"); break;
+      case '<': out.append("&lt;"); break;
+      case '>': out.append("&gt;"); break;
+      case '"': out.append("&quot;"); break;
+      case '\'': out.append("&apos;"); break;
+      case '\t': out.append("&#9;"); break;
+      case '\n': out.append("&#10;"); break;
+      case '\r': out.append("&#13;"); break;
       default:
         if (static_cast<unsigned char>(c) < 0x20) {
           out.append("\xEF\xBF\xBD");

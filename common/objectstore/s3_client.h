@@ -2,11 +2,11 @@
 // made of.
 //
 //   S3Client s3(*stores.Find("archive"), http, SystemClock());
-//   auto answer = co_await s3.Send({.method = "PUT", .bucket = "b", .key = "a key",
-//                                   .query = {{"tagging", ""}}, .body = TaggingXml({{"class", "cold"}})},
-//                                  &cancel);
-//   if (!answer.ok()) ...                       // no answer: GetHttpError() says how far it came
-//   if (!answer->ok()) ... answer->error_code   // "NoSuchKey"
+//   S3Request request{.method = "PUT", .bucket = "b", .key = "a key", .query = {{"tagging", ""}}};
+//   request.body = TaggingXml({{"class", "cold"}});
+//   auto answer = co_await s3.Send(std::move(request), &cancel);  // g++ 12 can't co_await a call with {…} in
+//   it if (!answer.ok()) ...                       // no answer: GetHttpError() says how far it came if
+//   (!answer->ok()) ... answer->error_code   // "NoSuchKey"
 #ifndef DROVER_COMMON_OBJECTSTORE_S3_CLIENT_H_
 #define DROVER_COMMON_OBJECTSTORE_S3_CLIENT_H_
 

@@ -329,15 +329,11 @@ class S3Store final : public ObjectStore {
       return fail(absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE");
     }
     switch (response.status) {
-      case 404:
-        return fail(absl::StatusCode::kNotFound, "OBJECT_NOT_FOUND");
+      case 404: return fail(absl::StatusCode::kNotFound, "OBJECT_NOT_FOUND");
       case 401:
-      case 403:
-        return fail(absl::StatusCode::kPermissionDenied, "OBJECT_DENIED");
-      case 412:
-        return fail(absl::StatusCode::kFailedPrecondition, "OBJECT_CHANGED");
-      default:
-        return fail(absl::StatusCode::kFailedPrecondition, "STORE_REFUSED");
+      case 403: return fail(absl::StatusCode::kPermissionDenied, "OBJECT_DENIED");
+      case 412: return fail(absl::StatusCode::kFailedPrecondition, "OBJECT_CHANGED");
+      default: return fail(absl::StatusCode::kFailedPrecondition, "STORE_REFUSED");
     }
   }
 
@@ -384,6 +380,9 @@ class S3Store final : public ObjectStore {
           std::min(kMaxBackoff, store_.options_.first_backoff * (int64_t{1} << std::min(tries_ - 1, 20)));
       absl::Duration wait = most * store_.random_.NextUnit();
       if (asked.has_value()) wait = std::max(wait, std::min(*asked, kMaxRetryAfter));
+      // Where only the time is left, the last try comes when it ends, not after.
+      if (tries_ >= store_.options_.max_attempts)
+        wait = std::min(wait, store_.options_.max_retry_time - so_far);
       return store_.Wait(wait);
     }
 

@@ -92,19 +92,31 @@ std::string_view Bytes(const Digest& digest) {
 
 void AppendHex(std::string& out, const Digest& digest) {
   constexpr char kDigits[] = "0123456789abcdef";
-  for (unsigned char byte : digest) {
-    out.push_back(kDigits[byte >> 4]);
-    out.push_back(kDigits[byte & 15]);
+  char hex[2 * std::tuple_size_v<Digest>];
+  for (size_t i = 0; i < digest.size(); ++i) {
+    hex[2 * i] = kDigits[digest[i] >> 4];
+    hex[2 * i + 1] = kDigits[digest[i] & 15];
   }
+  out.append(hex, sizeof(hex));
 }
 
-bool IsUnreserved(unsigned char c) {
-  return absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~';
-}
+constexpr std::array<bool, 256> kUnreserved = [] {
+  std::array<bool, 256> unreserved = {};
+  for (int c = '0'; c <= '9'; ++c) unreserved[c] = true;
+  for (int c = 'a'; c <= 'z'; ++c) unreserved[c] = unreserved[c - 'a' + 'A'] = true;
+  for (char c : std::string_view("-._~")) unreserved[static_cast<unsigned char>(c)] = true;
+  return unreserved;
+}();
 
 // Trimmed, and runs of blanks made one.
 void AppendCanonicalValue(std::string& out, std::string_view value) {
   bool blank = false;
+  for (char c : value) blank |= absl::ascii_isspace(static_cast<unsigned char>(c));
+  if (!blank) {
+    out.append(value);
+    return;
+  }
+  blank = false;
   bool begun = false;
   for (char c : value) {
     if (absl::ascii_isspace(static_cast<unsigned char>(c))) {
@@ -133,16 +145,16 @@ std::string Sha256Hex(std::string_view data) {
 
 void AppendUriEncoded(std::string& out, std::string_view text, bool encode_slash) {
   constexpr char kDigits[] = "0123456789ABCDEF";
-  for (char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (IsUnreserved(byte) || (c == '/' && !encode_slash)) {
-      out.push_back(c);
-    } else {
-      out.push_back('%');
-      out.push_back(kDigits[byte >> 4]);
-      out.push_back(kDigits[byte & 15]);
-    }
+  size_t plain = 0;  // where what needs no encoding began
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (kUnreserved[byte] || (byte == '/' && !encode_slash)) continue;
+    out.append(text.substr(plain, i - plain));
+    const char encoded[3] = {'%', kDigits[byte >> 4], kDigits[byte & 15]};
+    out.append(encoded, sizeof(encoded));
+    plain = i + 1;
   }
+  out.append(text.substr(plain));
 }
 
 std::string UriEncode(std::string_view text, bool encode_slash) {

@@ -48,8 +48,7 @@ Transience ByStatus(int status) {
     case 502:  // a proxy found no server
     case 504:  // ... or got no answer in time
       return Transience::kTransient;
-    default:
-      return Transience::kPermanent;
+    default: return Transience::kPermanent;
   }
 }
 
@@ -75,21 +74,18 @@ Transience ClassifyHttpError(const absl::Status& status) {
     case HttpErrorKind::kResolveFailed:
     case HttpErrorKind::kConnectFailed:
     case HttpErrorKind::kConnectTimeout:
-    case HttpErrorKind::kConnectionLost:
-      return Transience::kUnavailable;
+    case HttpErrorKind::kConnectionLost: return Transience::kUnavailable;
     // Each of these has taken its time already: they count as attempts.
     case HttpErrorKind::kQueueTimeout:
     case HttpErrorKind::kIdleTimeout:
     case HttpErrorKind::kTotalTimeout:
     // A proxy's half-written page, for instance.
-    case HttpErrorKind::kMalformedResponse:
-      return Transience::kTransient;
+    case HttpErrorKind::kMalformedResponse: return Transience::kTransient;
     // A wrong certificate stays wrong until somebody acts.
     case HttpErrorKind::kTlsFailed:
     case HttpErrorKind::kInvalidRequest:
     case HttpErrorKind::kBodyTooLarge:
-    case HttpErrorKind::kCancelled:
-      return Transience::kPermanent;
+    case HttpErrorKind::kCancelled: return Transience::kPermanent;
   }
   return Transience::kPermanent;
 }
