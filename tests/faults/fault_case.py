@@ -55,6 +55,9 @@ def log_events(process, event):
 class FaultTest(unittest.TestCase):
     """One environment for a class: PostgreSQL and the counting server stay, services and schema are each test's own."""
 
+    # What no fault may lead to: a broken invariant, or a segment of an honest worker that does not fit its lease.
+    forbidden_events = ("invariant.broken", "segment.refused", "segment.rejected")
+
     @classmethod
     def setUpClass(cls):
         cls.env = drover_env.Env("faults")
@@ -71,6 +74,7 @@ class FaultTest(unittest.TestCase):
         self.addCleanup(self.clean_up)
 
     def clean_up(self):
+        logs = "".join(controller.log() for controller in self.env.controllers)
         if self.failed():
             for service in self.env.controllers + self.env.workers:
                 print(f"---- {service.name}, exit code {service.exit_code}\n{service.log()[-3000:]}")
@@ -79,6 +83,8 @@ class FaultTest(unittest.TestCase):
         self.env.controllers.clear()
         self.env.workers.clear()
         self.postgres.sql("DROP SCHEMA IF EXISTS drover CASCADE")
+        for event in self.forbidden_events:
+            self.assertNotIn(f"event={event}", logs)
 
     def failed(self):
         result = self._outcome.result
