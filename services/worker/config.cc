@@ -39,15 +39,19 @@ absl::StatusOr<std::map<std::string, std::string>> ParseLabels(const std::vector
 }
 
 ConfigTable WorkerConfigTable(WorkerConfig* config, const std::string& version) {
-  ConfigTable table("drover-worker", "Runs the tasks of jobs: requests to stores, on behalf of controllers.", version);
+  ConfigTable table("drover-worker", "Runs the tasks of jobs: requests to stores, on behalf of controllers.",
+                    version);
   table.Section("Controllers");
-  table.AddList("controllers", &config->controllers,
-                "Addresses of the controllers, host:port each. The worker is attached to one of them at a time.");
-  table.AddString("name", &config->name, "A name for people, at most 128 characters. Default: the host's name.");
+  table.AddList(
+      "controllers", &config->controllers,
+      "Addresses of the controllers, host:port each. The worker is attached to one of them at a time.");
+  table.AddString("name", &config->name,
+                  "A name for people, at most 128 characters. Default: the host's name.");
   table.AddList("labels", &config->labels, "key=value each, at most 32: for jobs that select their workers.");
   table.Section("Work");
-  table.AddString("stores", &config->stores,
-                  "Path of stores.yaml: the stores that this worker can reach. Left out: none, for no-op jobs only.");
+  table.AddString(
+      "stores", &config->stores,
+      "Path of stores.yaml: the stores that this worker can reach. Left out: none, for no-op jobs only.");
   table.AddInteger("concurrency", &config->concurrency, 1, kMaxConcurrency,
                    "Most requests in flight. An eighth of it is kept for work of higher priority.");
   table.AddDuration("drain-timeout", &config->drain_timeout, absl::Seconds(1), absl::Hours(1),
@@ -57,7 +61,8 @@ ConfigTable WorkerConfigTable(WorkerConfig* config, const std::string& version) 
                   "Address of the metrics' HTTP server, host:port; port 0: any. Empty: none.");
   table.AddChoice("log-level", &config->log_level, {"debug", "info", "warning", "error"},
                   "Lines below this level are not written.");
-  table.AddChoice("log-format", &config->log_format, {"text", "json"}, "Format of the log on standard error.");
+  table.AddChoice("log-format", &config->log_format, {"text", "json"},
+                  "Format of the log on standard error.");
   table.AddCheck([config]() -> absl::Status {
     if (config->controllers.empty() || config->controllers.size() > kMaxControllers) {
       return Invalid("controllers: 1 to 64 addresses");

@@ -27,7 +27,8 @@ struct WorkerConfig {
 // Declares the settings; `config` is written when the table is parsed, and must outlive it.
 ConfigTable WorkerConfigTable(WorkerConfig* config, const std::string& version);
 
-// "key=value" each: 1 to 32 of them, keys and values of 1 to 128 characters. INVALID_ARGUMENT says which is wrong.
+// "key=value" each: 1 to 32 of them, keys and values of 1 to 128 characters. INVALID_ARGUMENT says which is
+// wrong.
 absl::StatusOr<std::map<std::string, std::string>> ParseLabels(const std::vector<std::string>& labels);
 
 }  // namespace drover

@@ -30,7 +30,7 @@ namespace {
 // What changed is looked at together, after this: a Status need not follow each task.
 constexpr absl::Duration kLookGap = absl::Milliseconds(1);
 // The machine may have been suspended, which Asio's clock does not count: look at least so often.
-constexpr absl::Duration kLongestWait = absl::Milliseconds(500);
+constexpr absl::Duration kLongestWait = absl::Milliseconds(200);
 // Left for the last acknowledgments at the end of a drain.
 constexpr absl::Duration kDrainTail = absl::Seconds(3);
 constexpr absl::Duration kHangGrace = absl::Seconds(5);
@@ -71,8 +71,9 @@ class Worker::Impl {
         io_(1),
         wake_(io_),
         signals_(io_),
-        executor_(io_, {.concurrency = config.concurrency, .version = version}, clock, random, timers_,
-                  [this](const v1::Operation& operation) { return MakeOperation(operation); }, metrics),
+        executor_(
+            io_, {.concurrency = config.concurrency, .version = version}, clock, random, timers_,
+            [this](const v1::Operation& operation) { return MakeOperation(operation); }, metrics),
         stream_(io_, config.controllers,
                 {.on_message =
                      [this](const v1::WorkResponse& message) {
@@ -85,12 +86,20 @@ class Worker::Impl {
                        Note();
                      }}) {}
 
-  absl::Status Init(const std::string& version, const Stores& stores, const Metrics* metrics, Random& random) {
+  absl::Status Init(const std::string& version, const Stores& stores, const Metrics* metrics,
+                    Random& random) {
     DROVER_ASSIGN_OR_RETURN(stores_, StoreClients::Create(io_, clock_, stores));
+    for (const StoreConfig& store : stores.list()) {
+      if (store.kind == StoreKind::kS3 && store.max_connections < config_.concurrency) {
+        LogWarning("store.few_connections", {{"store", store.name},
+                                             {"max_connections", store.max_connections},
+                                             {"concurrency", config_.concurrency}});
+      }
+    }
     DROVER_ASSIGN_OR_RETURN(auto labels, ParseLabels(config_.labels));
     client_ = std::make_unique<LeaseClient>(Identity(config_, labels, version, stores),
-                                            LeaseClient::Options{.controllers = config_.controllers.size()}, clock_,
-                                            random, stream_, executor_,
+                                            LeaseClient::Options{.controllers = config_.controllers.size()},
+                                            clock_, random, stream_, executor_,
                                             metrics == nullptr ? LeaseMetrics() : LeaseMetrics(*metrics));
     executor_.Connect(*client_, [this] { Note(); });
     timers_.OnEarlier([this] { Note(); });
@@ -116,7 +125,8 @@ class Worker::Impl {
   absl::StatusOr<Executor::NamedOperation> MakeOperation(const v1::Operation& operation) {
     const OperationType* type = FindOperationType(operation);
     if (type == nullptr) {
-      return Error(absl::StatusCode::kUnimplemented, "OPERATION_UNKNOWN", "this worker does not know the operation");
+      return Error(absl::StatusCode::kUnimplemented, "OPERATION_UNKNOWN",
+                   "this worker does not know the operation");
     }
     DROVER_ASSIGN_OR_RETURN(auto made, type->make(operation, {*stores_, clock_}));
     return Executor::NamedOperation{std::string(type->name), std::move(made)};

@@ -14,15 +14,16 @@
 namespace drover {
 
 // SIGTERM or SIGINT drain it: it gives back what is unstarted, lets what is in flight end for two thirds of
-// drain_timeout (all but three seconds of it, if that is more), aborts the rest and gives it back, waits for the last
-// acknowledgments, and is over after drain_timeout at the latest. A second signal aborts at once. Should its thread
-// hang, SIGALRM ends the process a few seconds later.
+// drain_timeout (all but three seconds of it, if that is more), aborts the rest and gives it back, waits for
+// the last acknowledgments, and is over after drain_timeout at the latest. A second signal aborts at once.
+// Should its thread hang, SIGALRM ends the process a few seconds later.
 class Worker {
  public:
   // The references outlive it; `metrics` may be null. INVALID_ARGUMENT if the settings or a store are wrong.
-  static absl::StatusOr<std::unique_ptr<Worker>> Create(const WorkerConfig& config, const std::string& version,
-                                                        const Stores& stores, const Metrics* metrics,
-                                                        const Clock& clock, Random& random);
+  static absl::StatusOr<std::unique_ptr<Worker>> Create(const WorkerConfig& config,
+                                                        const std::string& version, const Stores& stores,
+                                                        const Metrics* metrics, const Clock& clock,
+                                                        Random& random);
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <exception>
 #include <utility>
 
@@ -45,6 +46,7 @@ struct Executor::Job {
   StoreRequestMetrics requests;
   std::deque<std::shared_ptr<Lease>> startable;  // leases with something to start
   int64_t in_flight = 0;                         // groups
+  int64_t unfinished = 0;                        // tasks not reported
   bool ready = false;                            // stands in ready_[priority]
   absl::Duration last_start = absl::ZeroDuration();
   std::optional<absl::Duration> outranked_since;
@@ -212,7 +214,7 @@ void Executor::Start(LeaseWork work) {
       static_cast<double>(lease->work.payload.size()) / static_cast<double>(lease->unfinished);
   payload_bytes_per_task_ = std::max(bytes, 0.9 * payload_bytes_per_task_ + 0.1 * bytes);
   leases_[lease->work.lease_id] = lease;
-  CountUnfinished(lease->unfinished);
+  CountUnfinished(*lease->job, lease->unfinished);
   QueueLease(lease, false);
   SchedulePump();
 }
@@ -238,7 +240,7 @@ void Executor::Drop(int64_t lease_id) {
   const std::shared_ptr<Lease> lease = it->second;
   leases_.erase(it);
   lease->over = true;
-  CountUnfinished(-lease->unfinished);
+  CountUnfinished(*lease->job, -lease->unfinished);
   lease->unfinished = 0;
   for (auto& [index, retry] : lease->retries) {
     if (retry.timer.has_value()) {
@@ -288,15 +290,32 @@ Appetite Executor::appetite() const {
   Appetite appetite;
   appetite.target = Target();
   appetite.credit = std::max<int64_t>(0, appetite.target - unfinished_);
-  if (unfinished_ > 0 && unfinished_ < 2 * kMaxBacklog) {
-    appetite.urgent_credit = options_.concurrency;
-    if (!ready_.empty()) {
-      appetite.urgent_above = ready_.begin()->first;
+  if (unfinished_ <= 0 || unfinished_ >= 2 * kMaxBacklog) return appetite;
+  int32_t highest = 0;
+  int64_t held = 0;  // tasks of that priority
+  std::optional<int32_t> below;
+  for (const auto& [id, job] : jobs_) {
+    if (job->unfinished <= 0) continue;
+    if (held == 0 || job->priority > highest) {
+      if (held > 0) below = highest;
+      highest = job->priority;
+      held = job->unfinished;
+    } else if (job->priority == highest) {
+      held += job->unfinished;
     } else {
-      for (const std::shared_ptr<Group>& group : groups_) {
-        appetite.urgent_above = std::max(appetite.urgent_above, group->job->priority);
-      }
+      below = std::max(below.value_or(job->priority), job->priority);
     }
+  }
+  const auto concurrency = static_cast<int64_t>(options_.concurrency);
+  const int64_t missing = std::min(appetite.target - held, 2 * appetite.target - unfinished_) - appetite.credit;
+  if (below.has_value() && missing >= concurrency) {
+    // What is held of lower work must not let the highest run dry, or slots would go to the lower in between.
+    // Rounded, so that it is not said anew after each task.
+    appetite.urgent_above = *below;
+    appetite.urgent_credit = std::max(concurrency, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(missing))));
+  } else {
+    appetite.urgent_above = highest;
+    appetite.urgent_credit = concurrency;
   }
   return appetite;
 }
@@ -596,7 +615,7 @@ void Executor::Settle(Group& group, GroupResult& result) {
     group.job->metrics.succeeded.Add(static_cast<double>(plain));
     lease->unfinished -= plain;
     backlog_.Finished(plain, clock_.Elapsed());
-    CountUnfinished(-plain);
+    CountUnfinished(*lease->job, -plain);
   }
   EndIfDone(*lease);
 }
@@ -673,7 +692,7 @@ void Executor::Report(Lease& lease, Outcome outcome) {
   report_->Finished(lease.work.lease_id, std::move(outcome));
   --lease.unfinished;
   backlog_.Finished(1, clock_.Elapsed());
-  CountUnfinished(-1);
+  CountUnfinished(*lease.job, -1);
 }
 
 void Executor::Interrupt(Lease& lease, uint32_t index, uint32_t attempts, const Outcome* last) {
@@ -695,7 +714,7 @@ void Executor::GiveBack(Lease& lease, const TaskSet& tasks) {
   tasks.ForEach([&](uint32_t index) { lease.retries.erase(index); });
   lease.job->metrics.returned.Add(static_cast<double>(count));
   lease.unfinished -= count;
-  CountUnfinished(-count);
+  CountUnfinished(*lease.job, -count);
   report_->GaveBack(lease.work.lease_id, tasks);
 }
 
@@ -732,9 +751,10 @@ void Executor::EndIfDone(Lease& lease) {
   leases_.erase(lease.work.lease_id);
 }
 
-void Executor::CountUnfinished(int64_t change) {
+void Executor::CountUnfinished(Job& job, int64_t change) {
   const absl::Duration now = clock_.Elapsed();
   unfinished_ += change;
+  job.unfinished += change;
   if (unfinished_ > 0) {
     backlog_.Busy(now);
   } else {

@@ -144,7 +144,7 @@ class Executor final : public LeaseRunner {
   void EndIfDone(Lease& lease);
   // Tasks to hold: the backlog's aim, as far as kMaxHeldPayload allows.
   int64_t Target() const;
-  void CountUnfinished(int64_t change);
+  void CountUnfinished(Job& job, int64_t change);
   void AbortGroups(Abort reason, const Lease* only);
 
   // The jobs with something to start, by priority.

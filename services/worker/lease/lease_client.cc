@@ -52,8 +52,8 @@ absl::StatusOr<TaskSet> GrantedTasks(const v1::Grant& grant) {
   int32_t last = 0;
   for (const v1::TaskRange& range : grant.tasks()) {
     if (range.first() < last || range.end() <= range.first() || range.end() > grant.batch_tasks()) {
-      return absl::InvalidArgumentError(StrCat("a grant of tasks ", range.first(), " to ", range.end(), " of ",
-                                               grant.batch_tasks(), ", after ", last));
+      return absl::InvalidArgumentError(StrCat("a grant of tasks ", range.first(), " to ", range.end(),
+                                               " of ", grant.batch_tasks(), ", after ", last));
     }
     tasks.AddRange(static_cast<uint32_t>(range.first()), static_cast<uint32_t>(range.end()));
     last = range.end();
@@ -63,8 +63,9 @@ absl::StatusOr<TaskSet> GrantedTasks(const v1::Grant& grant) {
 
 }  // namespace
 
-LeaseClient::LeaseClient(const v1::Hello& identity, const Options& options, const Clock& clock, Random& random,
-                         LeaseTransport& transport, LeaseRunner& runner, const LeaseMetrics& metrics)
+LeaseClient::LeaseClient(const v1::Hello& identity, const Options& options, const Clock& clock,
+                         Random& random, LeaseTransport& transport, LeaseRunner& runner,
+                         const LeaseMetrics& metrics)
     : identity_(std::make_unique<v1::Hello>(identity)),
       options_(options),
       clock_(clock),
@@ -152,7 +153,8 @@ void LeaseClient::OnStreamBroken(const absl::Status& status) {
   if (blames) {
     const absl::Duration now = clock_.Elapsed();
     if (blamed_.has_value() && now - *blamed_ < kBlamedWindow) {
-      LogError("session.abandoned", {{"session", session_id_}, {"leases", leases_.size()}, {"status", status}});
+      LogError("session.abandoned",
+               {{"session", session_id_}, {"leases", leases_.size()}, {"status", status}});
       DropAll("the controller refuses what is said in this session");
       session_id_.clear();
       resume_token_.clear();
@@ -246,9 +248,8 @@ void LeaseClient::BeginSession(const v1::Welcome& welcome) {
 void LeaseClient::OnDrain(const v1::Drain& drain) {
   transport_.Close();
   // Elsewhere nearly at once; to the same address within the time asked for, as far as the fence leaves room.
-  const absl::Duration most = options_.controllers > 1
-                                  ? kMinBackoff
-                                  : Clamp(FromProto(drain.max_wait()), kMinBackoff, ttl_ / 3);
+  const absl::Duration most =
+      options_.controllers > 1 ? kMinBackoff : Clamp(FromProto(drain.max_wait()), kMinBackoff, ttl_ / 3);
   const absl::Duration wait = most * random_.NextUnit();
   LogInfo("stream.drained", {{"session", session_id_}, {"leases", leases_.size()}, {"wait", wait}});
   WaitToAttach(wait, true);
@@ -272,7 +273,8 @@ void LeaseClient::Tick() {
       }
       return;
     case Stream::kAttached:
-      // A controller that renews nothing for a whole TTL is stuck, or cut off from the database: perhaps another isn't.
+      // A controller that renews nothing for a whole TTL is stuck, or cut off from the database: perhaps
+      // another isn't.
       if (now - heard_ >= ttl_) {
         transport_.Close();
         Retry("silence", absl::DeadlineExceededError("no Status acknowledged for a whole TTL"));
@@ -323,7 +325,8 @@ void LeaseClient::SetFenced(bool fenced) {
   aborted_ = false;
   if (fenced) {
     fenced_since_ = now;
-    LogWarning("fence.fell", {{"session", session_id_}, {"silent", now - renewed_}, {"leases", leases_.size()}});
+    LogWarning("fence.fell",
+               {{"session", session_id_}, {"silent", now - renewed_}, {"leases", leases_.size()}});
   } else {
     metrics_.fenced_seconds.Add(std::max(0.0, absl::ToDoubleSeconds(now - fenced_since_)));
     LogInfo("fence.lifted", {{"session", session_id_}, {"after", now - fenced_since_}});
@@ -345,7 +348,8 @@ bool LeaseClient::MayStart() {
 }
 
 void LeaseClient::OnStatusAck(const v1::StatusAck& ack) {
-  if (ack.number() > status_number_ || ack.number() < 1) return Violation("a StatusAck for a Status that was not sent");
+  if (ack.number() > status_number_ || ack.number() < 1)
+    return Violation("a StatusAck for a Status that was not sent");
   UpdateFence();
   heard_ = clock_.Elapsed();
   backoff_ = kMinBackoff;
@@ -380,7 +384,8 @@ void LeaseClient::OnJobContext(const v1::JobContext& context) {
 void LeaseClient::OnGrant(const v1::Grant& grant) {
   const auto job = jobs_.find(grant.job_id());
   if (job == jobs_.end()) return Violation("a Grant without a JobContext");
-  if (grant.lease_id() <= 0 || leases_.contains(grant.lease_id())) return Violation("a Grant of a lease that is held");
+  if (grant.lease_id() <= 0 || leases_.contains(grant.lease_id()))
+    return Violation("a Grant of a lease that is held");
   if (grant.first_task() < 0) return Violation("a Grant with a negative position");
   if (leases_.size() >= kMaxHeldLeases) return Violation("more leases than a Hello can name");
   absl::StatusOr<TaskSet> tasks = GrantedTasks(grant);
@@ -396,7 +401,9 @@ void LeaseClient::OnGrant(const v1::Grant& grant) {
   granted_since_ += static_cast<int64_t>(lease.left_count);
   metrics_.grants.Add();
   metrics_.leases.Set(static_cast<double>(leases_.size()));
-  LogDebug("lease.granted", {{"job", grant.job_id()}, {"lease", grant.lease_id()}, {"batch", grant.batch_no()},
+  LogDebug("lease.granted", {{"job", grant.job_id()},
+                             {"lease", grant.lease_id()},
+                             {"batch", grant.batch_no()},
                              {"tasks", lease.left_count}});
   LeaseWork work;
   work.lease_id = grant.lease_id();
@@ -420,8 +427,8 @@ void LeaseClient::OnRevoke(const v1::Revoke& revoke) {
       if (lease.job_id == revoke.job_id()) ids.push_back(id);
     }
   }
-  LogInfo("lease.revoked", {{"job", revoke.job_id()}, {"lease", revoke.lease_id()}, {"leases", ids.size()},
-                            {"abort", abort}});
+  LogInfo("lease.revoked",
+          {{"job", revoke.job_id()}, {"lease", revoke.lease_id()}, {"leases", ids.size()}, {"abort", abort}});
   for (const int64_t id : ids) runner_.Revoke(id, abort, grace);
 }
 
@@ -445,8 +452,14 @@ void LeaseClient::OnSegmentAck(const v1::SegmentAck& ack) {
 
 void LeaseClient::DropLease(Leases::iterator lease, std::string_view why) {
   const int64_t id = lease->first;
-  LogWarning("lease.lost", {{"job", lease->second.job_id}, {"lease", id}, {"batch", lease->second.batch_no},
-                            {"left", lease->second.left_count}, {"why", why}});
+  // One that only waited for its last acknowledgment may as well have been recorded: no reason to warn.
+  const bool settled = lease->second.left_count == 0 && lease->second.open_tasks == 0;
+  Log(settled ? LogLevel::kInfo : LogLevel::kWarning, "lease.lost",
+      {{"job", lease->second.job_id},
+       {"lease", id},
+       {"batch", lease->second.batch_no},
+       {"left", lease->second.left_count},
+       {"why", why}});
   metrics_.leases_lost.Add();
   runner_.Drop(id);
   EraseLease(lease);

@@ -1,6 +1,6 @@
-// The worker's side of the lease protocol (proto/drover/v1/worker_service.proto tells it) as a state machine: events
-// in, messages out, time injected, no gRPC and no threads. It keeps the session, the fence, the leases and the
-// outcomes that are not yet acknowledged, and decides when to attach and where.
+// The worker's side of the lease protocol (proto/drover/v1/worker_service.proto tells it) as a state machine:
+// events in, messages out, time injected, no gRPC and no threads. It keeps the session, the fence, the leases
+// and the outcomes that are not yet acknowledged, and decides when to attach and where.
 //
 //   LeaseClient client(identity, options, clock, random, transport, runner, metrics);
 //   client.Start();
@@ -8,16 +8,19 @@
 //
 // What it holds fast, whatever the controllers do:
 //   * a Hello names each lease until the lease's last segment is acknowledged;
-//   * a segment's content is fixed once it is numbered; it is kept, and sent again in order after each attach;
-//   * counting from the sending of the last acknowledged Status, no task or request starts after 2/3 of the TTL, and
+//   * a segment's content is fixed once it is numbered; it is kept, and sent again in order after each
+//   attach;
+//   * counting from the sending of the last acknowledged Status, no task or request starts after 2/3 of the
+//   TTL, and
 //     those in flight are aborted at 5/6; only an acknowledged Status lifts this;
 //   * what it keeps is bounded: max_unacked_bytes of outcomes, kMaxHeldLeases leases;
 //   * it never gives up: every end of a stream is followed by another attach, after a jittered wait.
 //
-// A controller that breaks the protocol (a Grant without a JobContext, tasks out of range, …) has its stream closed and
-// is not tried again before the wait; what the bad message named is not held, so its lease comes back. A controller that
-// says twice within kBlamedWindow that this worker broke it (INVALID_ARGUMENT) makes it start over with a new session:
-// its leases then come back when the old session ends, and nothing can be stuck on a segment that is never taken.
+// A controller that breaks the protocol (a Grant without a JobContext, tasks out of range, …) has its stream
+// closed and is not tried again before the wait; what the bad message named is not held, so its lease comes
+// back. A controller that says twice within kBlamedWindow that this worker broke it (INVALID_ARGUMENT) makes
+// it start over with a new session: its leases then come back when the old session ends, and nothing can be
+// stuck on a segment that is never taken.
 #ifndef DROVER_SERVICES_WORKER_LEASE_LEASE_CLIENT_H_
 #define DROVER_SERVICES_WORKER_LEASE_LEASE_CLIENT_H_
 
@@ -58,10 +61,10 @@ class WorkResponse;
 }  // namespace v1
 
 // Segments are cut when a lease ends, and at any of these.
-inline constexpr size_t kSegmentSpecialOutcomes = 512;    // outcomes other than the default success
-inline constexpr size_t kSegmentOutcomes = 4096;          // outcomes at all
+inline constexpr size_t kSegmentSpecialOutcomes = 512;  // outcomes other than the default success
+inline constexpr size_t kSegmentOutcomes = 4096;        // outcomes at all
 inline constexpr size_t kSegmentBytes = 256 * 1024;
-inline constexpr absl::Duration kSegmentAge = absl::Seconds(5);       // of the first outcome in it, while attached
+inline constexpr absl::Duration kSegmentAge = absl::Seconds(5);  // of the first outcome in it, while attached
 inline constexpr absl::Duration kSegmentAgeEarly = absl::Seconds(1);  // the same while JobContext.early
 
 // A Hello can't name more leases than this; credit ends well before.
@@ -72,8 +75,8 @@ inline constexpr absl::Duration kMinBackoff = absl::Milliseconds(100);
 inline constexpr absl::Duration kMaxBackoff = absl::Seconds(3);
 // A Hello that is not answered within this has failed.
 inline constexpr absl::Duration kWelcomeTimeout = absl::Seconds(10);
-// Shortest time between two Statuses: ordinarily, and when the controller is about to run out of credit for a worker
-// that eats fast.
+// Shortest time between two Statuses: ordinarily, and when the controller is about to run out of credit for a
+// worker that eats fast.
 inline constexpr absl::Duration kStatusGap = absl::Milliseconds(50);
 inline constexpr absl::Duration kHungryStatusGap = absl::Milliseconds(1);
 inline constexpr absl::Duration kBlamedWindow = absl::Minutes(1);
@@ -82,7 +85,8 @@ inline constexpr absl::Duration kBlamedWindow = absl::Minutes(1);
 class LeaseTransport {
  public:
   virtual ~LeaseTransport() = default;
-  // Opens a stream to a controller, by its index in the list. Messages may be sent at once. There is no stream open.
+  // Opens a stream to a controller, by its index in the list. Messages may be sent at once. There is no
+  // stream open.
   virtual void Open(size_t controller) = 0;
   // Writes a message, after those before it; a Status goes before Segments. Kept until written.
   virtual void Send(std::shared_ptr<const v1::WorkRequest> message) = 0;
@@ -98,8 +102,8 @@ class LeaseClient final : public LeaseReport {
     size_t controllers = 1;  // how many there are to choose from, at least 1
   };
 
-  // `identity` has what a Hello says about this worker; the session's fields are filled in here. The references must
-  // outlive the client.
+  // `identity` has what a Hello says about this worker; the session's fields are filled in here. The
+  // references must outlive the client.
   LeaseClient(const v1::Hello& identity, const Options& options, const Clock& clock, Random& random,
               LeaseTransport& transport, LeaseRunner& runner, const LeaseMetrics& metrics);
   ~LeaseClient() override;
@@ -116,8 +120,8 @@ class LeaseClient final : public LeaseReport {
   // Ends the stream and attaches no more.
   void Stop();
 
-  // Does what is due by now. To be called at next_tick() at the latest, and after anything that changes the runner's
-  // appetite. Cheap when nothing is due.
+  // Does what is due by now. To be called at next_tick() at the latest, and after anything that changes the
+  // runner's appetite. Cheap when nothing is due.
   void Tick();
   // When something is due next, on the clock's Elapsed() scale; InfiniteDuration() if nothing is.
   absl::Duration next_tick() const;
@@ -154,14 +158,14 @@ class LeaseClient final : public LeaseReport {
   struct Lease {
     std::string job_id;
     int64_t batch_no = 0;
-    TaskSet left;               // not yet reported
+    TaskSet left;  // not yet reported
     size_t left_count = 0;
     // The outcomes that are not yet in a segment.
     TaskSet succeeded;
     std::vector<Outcome> outcomes;
     TaskSet returned;
-    size_t open_tasks = 0;      // in the three above
-    int64_t open_bytes = 0;     // about what they add to unacked_bytes_
+    size_t open_tasks = 0;                          // in the three above
+    int64_t open_bytes = 0;                         // about what they add to unacked_bytes_
     absl::Duration due = absl::InfiniteDuration();  // when they must be in one
     int64_t last_sequence = 0;
     // Numbered segments in order, with their bytes.
@@ -224,7 +228,8 @@ class LeaseClient final : public LeaseReport {
   int64_t max_message_bytes_ = 8 << 20;
 
   // The fence.
-  absl::Duration renewed_ = absl::ZeroDuration();  // sending of the last acknowledged Status or accepted Hello
+  absl::Duration renewed_ =
+      absl::ZeroDuration();  // sending of the last acknowledged Status or accepted Hello
   bool fenced_ = false;
   bool aborted_ = false;  // this fence has aborted what was in flight
   absl::Duration fenced_since_ = absl::ZeroDuration();
@@ -236,15 +241,15 @@ class LeaseClient final : public LeaseReport {
   absl::Duration hello_sent_ = absl::ZeroDuration();
   absl::Duration heard_ = absl::ZeroDuration();  // last StatusAck on this stream, or its Welcome
   absl::Duration backoff_ = kMinBackoff;
-  std::optional<absl::Duration> blamed_;         // last end with INVALID_ARGUMENT
+  std::optional<absl::Duration> blamed_;  // last end with INVALID_ARGUMENT
   int64_t status_number_ = 0;
   int64_t grants_received_ = 0;
-  std::deque<SentStatus> statuses_;              // not acknowledged
+  std::deque<SentStatus> statuses_;  // not acknowledged
   absl::Duration status_sent_ = absl::ZeroDuration();
   absl::Duration status_due_ = absl::ZeroDuration();
-  Appetite said_;                                // in the last Status
+  Appetite said_;  // in the last Status
   bool said_draining_ = false;
-  int64_t granted_since_ = 0;                    // tasks granted since the last Status
+  int64_t granted_since_ = 0;  // tasks granted since the last Status
 
   // The work.
   Leases leases_;

@@ -3,9 +3,9 @@
 #include <deque>
 #include <utility>
 
+#include <grpcpp/grpcpp.h>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
-#include <grpcpp/grpcpp.h>
 
 #include "common/sync/mutex.h"
 #include "drover/v1/worker_service.grpc.pb.h"
@@ -86,7 +86,8 @@ class WorkStream::Channels {
 class WorkStream::Call final : public grpc::ClientBidiReactor<v1::WorkRequest, v1::WorkResponse>,
                                public std::enable_shared_from_this<Call> {
  public:
-  explicit Call(WorkStream& stream) : io_(stream.io_), outstanding_(stream.channels_->outstanding), stream_(&stream) {}
+  explicit Call(WorkStream& stream)
+      : io_(stream.io_), outstanding_(stream.channels_->outstanding), stream_(&stream) {}
 
   void Start(v1::WorkerService::Stub& stub) {
     self_ = shared_from_this();
@@ -150,7 +151,8 @@ class WorkStream::Call final : public grpc::ClientBidiReactor<v1::WorkRequest, v
 
   void Written(bool ok) {
     writing_ = nullptr;
-    // A stream that can't be written to is read to its end: acknowledgments may still be in it, then comes the status.
+    // A stream that can't be written to is read to its end: acknowledgments may still be in it, then comes
+    // the status.
     if (!ok) broken_ = true;
     Write();
   }
@@ -190,11 +192,11 @@ class WorkStream::Call final : public grpc::ClientBidiReactor<v1::WorkRequest, v
   Outstanding& outstanding_;
   grpc::ClientContext context_;
   v1::WorkResponse incoming_;
-  std::shared_ptr<Call> self_;  // while gRPC holds this object
-  WorkStream* stream_;          // null: abandoned
-  bool ended_ = false;          // starts nothing more
-  bool broken_ = false;         // can't be written to
-  std::deque<std::shared_ptr<const v1::WorkRequest>> first_;     // Hello and Status
+  std::shared_ptr<Call> self_;                                // while gRPC holds this object
+  WorkStream* stream_;                                        // null: abandoned
+  bool ended_ = false;                                        // starts nothing more
+  bool broken_ = false;                                       // can't be written to
+  std::deque<std::shared_ptr<const v1::WorkRequest>> first_;  // Hello and Status
   std::deque<std::shared_ptr<const v1::WorkRequest>> segments_;
   std::shared_ptr<const v1::WorkRequest> writing_;
 };

@@ -1,6 +1,7 @@
-// LeaseTransport over gRPC: the bidi stream WorkerService.Work, by the callback API, kept thin. gRPC's threads only
-// post to the io_context; everything else happens on its thread. One message is read at a time, so a worker that is
-// slow to take them holds the controller back; the write queue is bounded by what LeaseClient may leave unacknowledged.
+// LeaseTransport over gRPC: the bidi stream WorkerService.Work, by the callback API, kept thin. gRPC's
+// threads only post to the io_context; everything else happens on its thread. One message is read at a time,
+// so a worker that is slow to take them holds the controller back; the write queue is bounded by what
+// LeaseClient may leave unacknowledged.
 #ifndef DROVER_SERVICES_WORKER_LEASE_WORK_STREAM_H_
 #define DROVER_SERVICES_WORKER_LEASE_WORK_STREAM_H_
 

@@ -23,15 +23,18 @@ const std::vector<MetricDef>& WorkerMetrics() {
        {{"result", {"welcomed", "failed"}}}},
       {"drover_worker_sessions_total", MetricType::kCounter, "Sessions begun."},
       {"drover_worker_leases", MetricType::kGauge, "Leases held."},
-      {"drover_worker_leases_lost_total", MetricType::kCounter, "Leases that were lost while they were held."},
+      {"drover_worker_leases_lost_total", MetricType::kCounter,
+       "Leases that were lost while they were held."},
       {"drover_worker_grants_total", MetricType::kCounter, "Grants received."},
       {"drover_worker_segments_total",
        MetricType::kCounter,
        "Segments of outcomes, by what happened to them.",
        {{"event", {"sent", "resent", "recorded", "lost"}}}},
       {"drover_worker_unacked_bytes", MetricType::kGauge, "Bytes of outcomes that are not acknowledged yet."},
-      {"drover_worker_fenced", MetricType::kGauge, "1 while the worker starts nothing because its session may have ended."},
-      {"drover_worker_fenced_seconds_total", MetricType::kCounter, "Seconds spent fenced, counted when a fence is lifted."},
+      {"drover_worker_fenced", MetricType::kGauge,
+       "1 while the worker starts nothing because its session may have ended."},
+      {"drover_worker_fenced_seconds_total", MetricType::kCounter,
+       "Seconds spent fenced, counted when a fence is lifted."},
       {"drover_worker_protocol_violations_total", MetricType::kCounter,
        "Messages from controllers that broke the protocol."},
       {"drover_worker_in_flight", MetricType::kGauge, "Groups of tasks in flight."},
@@ -54,7 +57,8 @@ const std::vector<MetricDef>& WorkerMetrics() {
        {{"operation", Operations()}}},
       {"drover_store_requests_total",
        MetricType::kCounter,
-       "Requests to stores, by store, operation and class of the answer's status (none: there was no answer).",
+       "Requests to stores, by store, operation and class of the answer's status (none: there was no "
+       "answer).",
        {{"store", MetricLabel::kConfigured},
         {"operation", Operations()},
         {"status", {"none", "1xx", "2xx", "3xx", "4xx", "5xx"}}}},
@@ -98,7 +102,8 @@ OperationMetrics::OperationMetrics(const Metrics& metrics, std::string_view oper
       retries(metrics.counter("drover_worker_retries_total", {operation})),
       aborted(metrics.counter("drover_worker_aborted_tasks_total", {operation})) {}
 
-StoreRequestMetrics::StoreRequestMetrics(const Metrics& metrics, std::string_view store, std::string_view operation)
+StoreRequestMetrics::StoreRequestMetrics(const Metrics& metrics, std::string_view store,
+                                         std::string_view operation)
     : seconds(metrics.histogram("drover_store_request_seconds", {store, operation})) {
   for (size_t i = 0; i < by_class.size(); ++i) {
     by_class[i] = metrics.counter("drover_store_requests_total", {store, operation, kClasses[i]});

@@ -1,4 +1,5 @@
-// The worker's metrics: the one table of them (docs/metrics.md shows it), and the handles that its parts hold.
+// The worker's metrics: the one table of them (docs/metrics.md shows it), and the handles that its parts
+// hold.
 #ifndef DROVER_SERVICES_WORKER_METRICS_WORKER_METRICS_H_
 #define DROVER_SERVICES_WORKER_METRICS_WORKER_METRICS_H_
 
@@ -18,11 +19,11 @@ struct LeaseMetrics {
   explicit LeaseMetrics(const Metrics& metrics);
   LeaseMetrics() = default;
 
-  Gauge attached;          // 1 while attached
-  Counter attaches_ok;     // Hellos that were welcomed
-  Counter attaches_failed; // Hellos that were not
-  Counter sessions;        // sessions begun
-  Gauge leases;            // held
+  Gauge attached;           // 1 while attached
+  Counter attaches_ok;      // Hellos that were welcomed
+  Counter attaches_failed;  // Hellos that were not
+  Counter sessions;         // sessions begun
+  Gauge leases;             // held
   Counter leases_lost;
   Counter grants;
   Counter segments_sent;
@@ -40,11 +41,11 @@ struct ExecutorMetrics {
   explicit ExecutorMetrics(const Metrics& metrics);
   ExecutorMetrics() = default;
 
-  Gauge in_flight;          // groups of tasks
-  Gauge unfinished;         // tasks held
-  Gauge waiting;            // tasks that wait for another try
-  Gauge target;             // tasks that it aims to hold
-  Counter outranked;        // times that a job's unstarted tasks were given back for a higher one's sake
+  Gauge in_flight;    // groups of tasks
+  Gauge unfinished;   // tasks held
+  Gauge waiting;      // tasks that wait for another try
+  Gauge target;       // tasks that it aims to hold
+  Counter outranked;  // times that a job's unstarted tasks were given back for a higher one's sake
 };
 
 // Of one operation.
@@ -54,9 +55,9 @@ struct OperationMetrics {
 
   Counter succeeded;
   Counter failed;
-  Counter returned;         // tasks given back
-  Counter retries;          // further attempts
-  Counter aborted;          // tasks whose request was aborted (fence, loss, interruption, drain)
+  Counter returned;  // tasks given back
+  Counter retries;   // further attempts
+  Counter aborted;   // tasks whose request was aborted (fence, loss, interruption, drain)
 };
 
 // Of one operation's requests to one store.

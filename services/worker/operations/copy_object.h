@@ -10,7 +10,8 @@
 namespace drover {
 
 // The operation `copy_object` of a job: copy_object.cc says what it does. Errors as OperationType::make.
-absl::StatusOr<std::unique_ptr<Operation>> MakeCopyObject(const v1::Operation& parameters, const OperationEnvironment& env);
+absl::StatusOr<std::unique_ptr<Operation>> MakeCopyObject(const v1::Operation& parameters,
+                                                          const OperationEnvironment& env);
 
 }  // namespace drover
 

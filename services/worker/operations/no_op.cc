@@ -1,7 +1,8 @@
 // no_op: succeeds for each task without any request; rehearses the whole machinery.
 //
 // Requests      none.
-// Parameters    duration: how long each task takes, 0 to 60 s; waits by timer. failure_fraction: the share of tasks that
+// Parameters    duration: how long each task takes, 0 to 60 s; waits by timer. failure_fraction: the share of
+// tasks that
 //               fail with the code "Rehearsed", chosen by a hash of the key, so the same ones at each run.
 // Transient     nothing.
 // Twice         is the same as once.
@@ -43,7 +44,8 @@ class NoOp final : public Operation {
     return {.max_tasks = duration_ > absl::ZeroDuration() ? 1 : kMaxBatchTasks, .same_bucket = false};
   }
 
-  boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context, GroupResult& result) override {
+  boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context,
+                                   GroupResult& result) override {
     if (duration_ > absl::ZeroDuration() && !co_await context.Sleep(duration_)) {
       for (size_t i = 0; i < group.size(); ++i) result.Set(i, CancelledAttempt());
       co_return;
@@ -64,14 +66,17 @@ class NoOp final : public Operation {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Operation>> MakeNoOp(const v1::Operation& parameters, const OperationEnvironment&) {
+absl::StatusOr<std::unique_ptr<Operation>> MakeNoOp(const v1::Operation& parameters,
+                                                    const OperationEnvironment&) {
   const v1::NoOp& no_op = parameters.no_op();
-  const absl::Duration duration = absl::Seconds(no_op.duration().seconds()) + absl::Nanoseconds(no_op.duration().nanos());
+  const absl::Duration duration =
+      absl::Seconds(no_op.duration().seconds()) + absl::Nanoseconds(no_op.duration().nanos());
   if (duration < absl::ZeroDuration() || duration > kMaxDuration) {
     return Error(absl::StatusCode::kInvalidArgument, "OPERATION_INVALID", "no_op.duration must be 0 to 60 s");
   }
   if (!(no_op.failure_fraction() >= 0 && no_op.failure_fraction() <= 1)) {
-    return Error(absl::StatusCode::kInvalidArgument, "OPERATION_INVALID", "no_op.failure_fraction must be 0 to 1");
+    return Error(absl::StatusCode::kInvalidArgument, "OPERATION_INVALID",
+                 "no_op.failure_fraction must be 0 to 1");
   }
   return std::make_unique<NoOp>(duration, no_op.failure_fraction());
 }

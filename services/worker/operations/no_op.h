@@ -10,7 +10,8 @@
 namespace drover {
 
 // The operation `no_op` of a job: no_op.cc says what it does. Errors as OperationType::make.
-absl::StatusOr<std::unique_ptr<Operation>> MakeNoOp(const v1::Operation& parameters, const OperationEnvironment& env);
+absl::StatusOr<std::unique_ptr<Operation>> MakeNoOp(const v1::Operation& parameters,
+                                                    const OperationEnvironment& env);
 
 }  // namespace drover
 

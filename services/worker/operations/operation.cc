@@ -44,7 +44,8 @@ Attempt CancelledAttempt() {
 std::optional<Attempt> AttemptOf(const absl::StatusOr<S3Response>& answer, absl::Time now) {
   if (!answer.ok()) {
     const std::optional<HttpError> error = GetHttpError(answer.status());
-    if (absl::IsCancelled(answer.status()) || (error.has_value() && error->kind == HttpErrorKind::kCancelled)) {
+    if (absl::IsCancelled(answer.status()) ||
+        (error.has_value() && error->kind == HttpErrorKind::kCancelled)) {
       return CancelledAttempt();
     }
     Attempt attempt = FailedAttempt(error.has_value() ? CodeOf(error->kind) : "InternalError",

@@ -1,9 +1,9 @@
 // What is done to objects: the interface of the operations, one file each in this folder.
 //
-// An operation is made for one job, from the job's parameters. The executor cuts a lease's tasks into groups of at most
-// limits().max_tasks and calls Run for each, many at a time. Run makes its requests through the context, which asks the
-// fence and the limiter before each of them, and says for each task of the group how the attempt went. What is
-// transient is tried again by the executor, alone or in another group.
+// An operation is made for one job, from the job's parameters. The executor cuts a lease's tasks into groups
+// of at most limits().max_tasks and calls Run for each, many at a time. Run makes its requests through the
+// context, which asks the fence and the limiter before each of them, and says for each task of the group how
+// the attempt went. What is transient is tried again by the executor, alone or in another group.
 #ifndef DROVER_SERVICES_WORKER_OPERATIONS_OPERATION_H_
 #define DROVER_SERVICES_WORKER_OPERATIONS_OPERATION_H_
 
@@ -81,9 +81,9 @@ class OperationContext {
  public:
   virtual ~OperationContext() = default;
 
-  // Sends one request with the job's User-Agent, once fence and limiter allow it, and counts it. CANCELLED if the
-  // fence is down or the group is cancelled: the operation then returns at once, with kCancelled for what it has not
-  // finished.
+  // Sends one request with the job's User-Agent, once fence and limiter allow it, and counts it. CANCELLED if
+  // the fence is down or the group is cancelled: the operation then returns at once, with kCancelled for what
+  // it has not finished.
   virtual boost::asio::awaitable<absl::StatusOr<S3Response>> Send(S3Client& store, S3Request request) = 0;
   // Waits without holding a thread; false if it was cancelled before the end.
   virtual boost::asio::awaitable<bool> Sleep(absl::Duration duration) = 0;
@@ -94,17 +94,18 @@ class OperationContext {
 class Operation {
  public:
   struct Limits {
-    size_t max_tasks = 1;      // of a group
-    bool same_bucket = true;   // all tasks of a group must be in one bucket
+    size_t max_tasks = 1;     // of a group
+    bool same_bucket = true;  // all tasks of a group must be in one bucket
   };
 
   virtual ~Operation() = default;
   virtual Limits limits() const = 0;
   // The store it sends requests to: a label of metrics; "" if none.
   virtual std::string_view store() const { return {}; }
-  // Runs a group of 1 to limits().max_tasks tasks. `result` comes in empty. Everything borrowed stays valid until it
-  // completes. Exceptions count as a failure of each task.
-  virtual boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context, GroupResult& result) = 0;
+  // Runs a group of 1 to limits().max_tasks tasks. `result` comes in empty. Everything borrowed stays valid
+  // until it completes. Exceptions count as a failure of each task.
+  virtual boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context,
+                                           GroupResult& result) = 0;
 };
 
 // An attempt that failed for good by Drover's own judgement, without an answer of the store.

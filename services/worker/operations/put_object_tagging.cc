@@ -1,12 +1,13 @@
 // put_object_tagging: replaces the tags of each object (S3PutObjectTagging).
 //
-// Requests      one for each task: PUT /bucket/key?tagging[&versionId=v] with a <Tagging> document and its Content-MD5.
-// Parameters    tags: at most 10, keys of 1 to 128 and values of 0 to 256 characters; none removes all tags.
-// Transient     by common/objectstore/transient.h; nothing of its own.
-// Twice         is the same as once: the whole set of tags is replaced. A set that others wrote in between is
+// Requests      one for each task: PUT /bucket/key?tagging[&versionId=v] with a <Tagging> document and its
+// Content-MD5. Parameters    tags: at most 10, keys of 1 to 128 and values of 0 to 256 characters; none
+// removes all tags. Transient     by common/objectstore/transient.h; nothing of its own. Twice         is the
+// same as once: the whole set of tags is replaced. A set that others wrote in between is
 //               replaced as well.
 // Rights        s3:PutObjectTagging; with version ids in the manifest s3:PutObjectVersionTagging.
-// Permanent     NoSuchKey, NoSuchVersion, NoSuchBucket, AccessDenied, MethodNotAllowed (a delete marker), InvalidTag.
+// Permanent     NoSuchKey, NoSuchVersion, NoSuchBucket, AccessDenied, MethodNotAllowed (a delete marker),
+// InvalidTag.
 #include "services/worker/operations/put_object_tagging.h"
 
 #include <string>
@@ -28,7 +29,8 @@ class PutObjectTagging final : public Operation {
   Limits limits() const override { return {}; }
   std::string_view store() const override { return store_.config().name; }
 
-  boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context, GroupResult& result) override {
+  boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context,
+                                   GroupResult& result) override {
     const Task task = group[0];
     S3Request request;
     request.method = "PUT";
@@ -54,7 +56,8 @@ absl::StatusOr<std::unique_ptr<Operation>> MakePutObjectTagging(const v1::Operat
                                                                 const OperationEnvironment& env) {
   S3Client* store = env.stores.Find(parameters.store());
   if (store == nullptr) {
-    return Error(absl::StatusCode::kNotFound, "STORE_NOT_FOUND", StrCat("no s3 store is called ", parameters.store()));
+    return Error(absl::StatusCode::kNotFound, "STORE_NOT_FOUND",
+                 StrCat("no s3 store is called ", parameters.store()));
   }
   std::vector<std::pair<std::string, std::string>> tags;
   for (const v1::Tag& tag : parameters.put_object_tagging().tags()) tags.emplace_back(tag.key(), tag.value());

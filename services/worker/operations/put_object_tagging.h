@@ -9,8 +9,10 @@
 
 namespace drover {
 
-// The operation `put_object_tagging` of a job: put_object_tagging.cc says what it does. Errors as OperationType::make.
-absl::StatusOr<std::unique_ptr<Operation>> MakePutObjectTagging(const v1::Operation& parameters, const OperationEnvironment& env);
+// The operation `put_object_tagging` of a job: put_object_tagging.cc says what it does. Errors as
+// OperationType::make.
+absl::StatusOr<std::unique_ptr<Operation>> MakePutObjectTagging(const v1::Operation& parameters,
+                                                                const OperationEnvironment& env);
 
 }  // namespace drover
 

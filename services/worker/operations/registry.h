@@ -27,10 +27,12 @@ struct OperationEnvironment {
 
 struct OperationType {
   std::string_view name;  // as in Operation.kind, and in Hello
-  int32_t revision;       // grows when the meaning of parameters does; a job's parameters fix the least that will do
-  int kind;               // v1::Operation::KindCase
+  int32_t
+      revision;  // grows when the meaning of parameters does; a job's parameters fix the least that will do
+  int kind;      // v1::Operation::KindCase
   // Makes it for a job. INVALID_ARGUMENT if the parameters are none, NOT_FOUND if the store is unknown here.
-  absl::StatusOr<std::unique_ptr<Operation>> (*make)(const v1::Operation& parameters, const OperationEnvironment& env);
+  absl::StatusOr<std::unique_ptr<Operation>> (*make)(const v1::Operation& parameters,
+                                                     const OperationEnvironment& env);
 };
 
 // All that this worker can run.

@@ -7,8 +7,8 @@
 
 namespace drover {
 
-absl::StatusOr<std::unique_ptr<StoreClients>> StoreClients::Create(boost::asio::io_context& io, const Clock& clock,
-                                                                   const Stores& stores) {
+absl::StatusOr<std::unique_ptr<StoreClients>> StoreClients::Create(boost::asio::io_context& io,
+                                                                   const Clock& clock, const Stores& stores) {
   auto clients = std::unique_ptr<StoreClients>(new StoreClients());
   for (const StoreConfig& config : stores.list()) {
     if (config.kind != StoreKind::kS3) continue;

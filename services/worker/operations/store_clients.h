@@ -18,7 +18,8 @@ namespace drover {
 // Belongs to the thread of its io_context.
 class StoreClients {
  public:
-  // One client for each store of kind s3 in `stores`. Errors are those of HttpClient::Create, with the store's name.
+  // One client for each store of kind s3 in `stores`. Errors are those of HttpClient::Create, with the
+  // store's name.
   static absl::StatusOr<std::unique_ptr<StoreClients>> Create(boost::asio::io_context& io, const Clock& clock,
                                                               const Stores& stores);
   // The client of a store; null if there is none of that name, or if it is not of kind s3.

@@ -186,7 +186,8 @@ inline v1::WorkResponse MakeSegmentAck(int64_t lease, int64_t sequence,
   return response;
 }
 
-inline Outcome MakeFailure(uint32_t index, const std::string& code = "NoSuchKey", const std::string& message = "gone") {
+inline Outcome MakeFailure(uint32_t index, const std::string& code = "NoSuchKey",
+                           const std::string& message = "gone") {
   Outcome outcome;
   outcome.index = index;
   outcome.succeeded = false;
@@ -197,7 +198,8 @@ inline Outcome MakeFailure(uint32_t index, const std::string& code = "NoSuchKey"
 }
 
 // The payload of a batch of `count` tasks in `buckets` in turn, each for `run` tasks; keys are "key-<index>".
-inline std::string MakePayload(size_t count, std::vector<std::string> buckets = {"bucket"}, size_t run = 1 << 20) {
+inline std::string MakePayload(size_t count, std::vector<std::string> buckets = {"bucket"},
+                               size_t run = 1 << 20) {
   TaskBatchBuilder builder;
   for (size_t i = 0; i < count; ++i) {
     const std::string key = "key-" + std::to_string(i);

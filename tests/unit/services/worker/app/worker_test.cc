@@ -17,7 +17,8 @@ namespace {
 
 class RunningWorker {
  public:
-  explicit RunningWorker(std::vector<std::string> controllers, absl::Duration drain_timeout = absl::Seconds(30)) {
+  explicit RunningWorker(std::vector<std::string> controllers,
+                         absl::Duration drain_timeout = absl::Seconds(30)) {
     WorkerConfig config;
     config.controllers = std::move(controllers);
     config.drain_timeout = drain_timeout;
@@ -58,7 +59,10 @@ int64_t Returned(const v1::Segment& segment) {
 class NoOpJob {
  public:
   NoOpJob(int batches, int tasks, absl::Duration duration = absl::ZeroDuration())
-      : batches_(batches), tasks_(tasks), duration_(duration), payload_(MakePayload(static_cast<size_t>(tasks))) {}
+      : batches_(batches),
+        tasks_(tasks),
+        duration_(duration),
+        payload_(MakePayload(static_cast<size_t>(tasks))) {}
 
   void operator()(const v1::WorkRequest& request, FakeController::Stream& stream) {
     if (request.has_hello()) {
@@ -68,13 +72,17 @@ class NoOpJob {
     } else if (request.has_status()) {
       if (acks_) stream.Send(MakeStatusAck(request.status().number()));
       const int64_t unseen = (received_on_stream_ - request.status().grants_received()) * tasks_;
-      for (int64_t credit = request.status().credit() - unseen; credit > 0 && granted_ < batches_; credit -= tasks_) {
+      for (int64_t credit = request.status().credit() - unseen; credit > 0 && granted_ < batches_;
+           credit -= tasks_) {
         if (!known_) {
           v1::WorkResponse context = MakeContext("j");
           context.mutable_job_context()->mutable_operation()->mutable_no_op()->mutable_duration()->set_nanos(
               static_cast<int32_t>(absl::ToInt64Nanoseconds(duration_ % absl::Seconds(1))));
-          context.mutable_job_context()->mutable_operation()->mutable_no_op()->mutable_duration()->set_seconds(
-              absl::ToInt64Seconds(duration_));
+          context.mutable_job_context()
+              ->mutable_operation()
+              ->mutable_no_op()
+              ->mutable_duration()
+              ->set_seconds(absl::ToInt64Seconds(duration_));
           stream.Send(context);
           known_ = true;
         }
@@ -225,7 +233,8 @@ TEST(Worker, AControllerOfGarbageEndsNothing) {
   });
   RunningWorker worker({controller.address()}, absl::Seconds(1));
   EXPECT_TRUE(controller.WaitFor([](const auto& all) {
-    return std::count_if(all.begin(), all.end(), [](const auto& request) { return request.has_hello(); }) >= 2;
+    return std::count_if(all.begin(), all.end(), [](const auto& request) { return request.has_hello(); }) >=
+           2;
   }));
   EXPECT_LT(worker.DrainAndWait(), absl::Seconds(2));
 }
@@ -239,7 +248,8 @@ TEST(Worker, Throughput) {
   FakeController controller([&](const auto& request, auto& stream) { job(request, stream); });
   const absl::Time start = absl::Now();
   RunningWorker worker({controller.address()});
-  while (job.done() < int64_t{4096} * batches && absl::Now() < start + absl::Minutes(2)) absl::SleepFor(absl::Milliseconds(1));
+  while (job.done() < int64_t{4096} * batches && absl::Now() < start + absl::Minutes(2))
+    absl::SleepFor(absl::Milliseconds(1));
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
   std::printf("%lld tasks in %.3f s: %.0f/s\n", static_cast<long long>(job.done()), seconds,
               static_cast<double>(job.done()) / seconds);

@@ -54,7 +54,8 @@ class FakeReport final : public LeaseReport {
 
  private:
   void Once(int64_t lease_id, uint32_t index) {
-    EXPECT_TRUE(seen_.insert({lease_id, index}).second) << "lease " << lease_id << " task " << index << " twice";
+    EXPECT_TRUE(seen_.insert({lease_id, index}).second)
+        << "lease " << lease_id << " task " << index << " twice";
   }
   std::set<std::pair<int64_t, uint32_t>> seen_;
 };
@@ -73,7 +74,8 @@ class ScriptedOperation final : public Operation {
   ScriptedOperation(Limits limits, Script script, std::vector<Running>* log)
       : limits_(limits), script_(std::move(script)), log_(log) {}
   Limits limits() const override { return limits_; }
-  boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context, GroupResult& result) override {
+  boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context,
+                                   GroupResult& result) override {
     Running running;
     for (size_t i = 0; i < group.size(); ++i) {
       running.keys.emplace_back(group[i].key);
@@ -129,7 +131,8 @@ class ExecutorTest : public ::testing::Test {
   }
 
   // A job whose operation is scripts_[job].
-  void Job(const std::string& job, int32_t priority = 0, std::function<void(v1::JobContext&)> edit = nullptr) {
+  void Job(const std::string& job, int32_t priority = 0,
+           std::function<void(v1::JobContext&)> edit = nullptr) {
     v1::JobContext context;
     context.set_job_id(job);
     context.set_priority(priority);
@@ -382,7 +385,8 @@ TEST_F(ExecutorTest, AFencedWorkerGivesNothingBackForItsOwnStandstill) {
 
 TEST_F(ExecutorTest, ATransientFailureIsTriedAgainAndItsAttemptsAreCounted) {
   int calls = 0;
-  scripts_["a"] = [&](const TaskGroup&, OperationContext&, GroupResult& result) -> boost::asio::awaitable<void> {
+  scripts_["a"] = [&](const TaskGroup&, OperationContext&,
+                      GroupResult& result) -> boost::asio::awaitable<void> {
     if (++calls < 3) result.Set(0, Transient());
     co_return;
   };
@@ -396,7 +400,8 @@ TEST_F(ExecutorTest, ATransientFailureIsTriedAgainAndItsAttemptsAreCounted) {
 }
 
 TEST_F(ExecutorTest, AfterItsLastAttemptTheLastAnswerIsReported) {
-  scripts_["a"] = [](const TaskGroup&, OperationContext&, GroupResult& result) -> boost::asio::awaitable<void> {
+  scripts_["a"] = [](const TaskGroup&, OperationContext&,
+                     GroupResult& result) -> boost::asio::awaitable<void> {
     result.Set(0, Transient());
     co_return;
   };
@@ -410,7 +415,8 @@ TEST_F(ExecutorTest, AfterItsLastAttemptTheLastAnswerIsReported) {
 }
 
 TEST_F(ExecutorTest, APermanentFailureIsNotTriedAgain) {
-  scripts_["a"] = [](const TaskGroup&, OperationContext&, GroupResult& result) -> boost::asio::awaitable<void> {
+  scripts_["a"] = [](const TaskGroup&, OperationContext&,
+                     GroupResult& result) -> boost::asio::awaitable<void> {
     result.Set(0, FailedAttempt("NoSuchKey", "gone"));
     co_return;
   };
@@ -422,11 +428,14 @@ TEST_F(ExecutorTest, APermanentFailureIsNotTriedAgain) {
 }
 
 TEST_F(ExecutorTest, AnUnavailableStoreIsTriedUntilTheTimeoutWhateverTheAttempts) {
-  scripts_["a"] = [](const TaskGroup&, OperationContext&, GroupResult& result) -> boost::asio::awaitable<void> {
+  scripts_["a"] = [](const TaskGroup&, OperationContext&,
+                     GroupResult& result) -> boost::asio::awaitable<void> {
     result.Set(0, Transient(Transience::kUnavailable));
     co_return;
   };
-  Job("a", 0, [](v1::JobContext& context) { context.mutable_retry_policy()->mutable_unavailable_timeout()->set_seconds(30); });
+  Job("a", 0, [](v1::JobContext& context) {
+    context.mutable_retry_policy()->mutable_unavailable_timeout()->set_seconds(30);
+  });
   Lease(1, "a", 1);
   Advance(absl::Milliseconds(29'900));
   EXPECT_THAT(report_.finished[1], IsEmpty());
@@ -438,7 +447,8 @@ TEST_F(ExecutorTest, AnUnavailableStoreIsTriedUntilTheTimeoutWhateverTheAttempts
 
 TEST_F(ExecutorTest, WaitingForAnotherTryHoldsNoSlot) {
   Make(1);
-  scripts_["a"] = [](const TaskGroup&, OperationContext&, GroupResult& result) -> boost::asio::awaitable<void> {
+  scripts_["a"] = [](const TaskGroup&, OperationContext&,
+                     GroupResult& result) -> boost::asio::awaitable<void> {
     Attempt attempt = Transient(Transience::kUnavailable);
     attempt.retry_after = absl::Seconds(10);
     result.Set(0, std::move(attempt));
@@ -458,7 +468,8 @@ TEST_F(ExecutorTest, WaitingForAnotherTryHoldsNoSlot) {
 TEST_F(ExecutorTest, OnlyTheTransientMembersOfAGroupAreTriedAgain) {
   limits_["a"] = {.max_tasks = 10, .same_bucket = true};
   bool first = true;
-  scripts_["a"] = [&](const TaskGroup&, OperationContext&, GroupResult& result) -> boost::asio::awaitable<void> {
+  scripts_["a"] = [&](const TaskGroup&, OperationContext&,
+                      GroupResult& result) -> boost::asio::awaitable<void> {
     if (std::exchange(first, false)) {
       result.Set(2, Transient());
       result.Set(5, FailedAttempt("NoSuchKey", "gone"));
@@ -515,7 +526,8 @@ TEST_F(ExecutorTest, AbortedByTheFenceTasksCountAsUnstartedAndRunAgainWhenItLift
 TEST_F(ExecutorTest, ARequestThatTheFenceForbidsIsNotMadeAndTheTaskWaits) {
   Stores stores;
   int asked = 0;
-  scripts_["a"] = [&](const TaskGroup&, OperationContext& context, GroupResult& result) -> boost::asio::awaitable<void> {
+  scripts_["a"] = [&](const TaskGroup&, OperationContext& context,
+                      GroupResult& result) -> boost::asio::awaitable<void> {
     ++asked;
     report_.may_request = false;  // it falls between the start of the task and its request
     // The client is not touched: a null reference would crash.
@@ -549,7 +561,8 @@ TEST_F(ExecutorTest, ALostLeaseStopsAndReportsNothingMore) {
 }
 
 TEST_F(ExecutorTest, ALostLeaseWhoseTasksWaitForARetryIsForgotten) {
-  scripts_["a"] = [](const TaskGroup&, OperationContext&, GroupResult& result) -> boost::asio::awaitable<void> {
+  scripts_["a"] = [](const TaskGroup&, OperationContext&,
+                     GroupResult& result) -> boost::asio::awaitable<void> {
     result.Set(0, Transient());
     co_return;
   };
@@ -592,11 +605,13 @@ TEST_F(ExecutorTest, RevokedToAbortTasksInFlightGetTheirGraceAndAreThenReportedA
   Advance(absl::Milliseconds(200), absl::Milliseconds(100));
   EXPECT_EQ(report_.succeeded[1].count() + report_.finished[1].size(), 7u);
   EXPECT_THAT(report_.finished[1],
-              AllOf(SizeIs(testing::Ge(4u)), Each(AllOf(Field(&Outcome::code, "Interrupted"), Field(&Outcome::succeeded, false)))));
+              AllOf(SizeIs(testing::Ge(4u)),
+                    Each(AllOf(Field(&Outcome::code, "Interrupted"), Field(&Outcome::succeeded, false)))));
 }
 
 TEST_F(ExecutorTest, RevokedTasksThatWaitForARetryGoBackOrAreReportedWithTheirLastAnswer) {
-  scripts_["a"] = [](const TaskGroup&, OperationContext&, GroupResult& result) -> boost::asio::awaitable<void> {
+  scripts_["a"] = [](const TaskGroup&, OperationContext&,
+                     GroupResult& result) -> boost::asio::awaitable<void> {
     result.Set(0, Transient());
     co_return;
   };
@@ -607,14 +622,16 @@ TEST_F(ExecutorTest, RevokedTasksThatWaitForARetryGoBackOrAreReportedWithTheirLa
   executor_->Revoke(1, false, absl::ZeroDuration());
   EXPECT_EQ(report_.returned[1], TaskSet::All(2));
   executor_->Revoke(2, true, absl::Seconds(30));
-  EXPECT_THAT(report_.finished[2], AllOf(SizeIs(2), Each(AllOf(Field(&Outcome::code, "Interrupted"),
-                                                               Field(&Outcome::message, HasSubstr("SlowDown"))))));
+  EXPECT_THAT(report_.finished[2],
+              AllOf(SizeIs(2), Each(AllOf(Field(&Outcome::code, "Interrupted"),
+                                          Field(&Outcome::message, HasSubstr("SlowDown"))))));
   Advance(absl::Seconds(60), absl::Milliseconds(500));
   EXPECT_EQ(Started("a"), 4u);
 }
 
 TEST_F(ExecutorTest, ATransientFailureAfterARevokeIsNotTriedAgain) {
-  scripts_["a"] = [](const TaskGroup&, OperationContext& context, GroupResult& result) -> boost::asio::awaitable<void> {
+  scripts_["a"] = [](const TaskGroup&, OperationContext& context,
+                     GroupResult& result) -> boost::asio::awaitable<void> {
     co_await context.Sleep(absl::Seconds(1));
     result.Set(0, Transient());
   };
@@ -738,6 +755,37 @@ TEST_F(ExecutorTest, ABusyWorkerAsksForUrgentWorkAboveItsHighest) {
   EXPECT_EQ(executor_->appetite().urgent_above, 5);
   Lease(2, "b", 100);
   EXPECT_EQ(executor_->appetite().urgent_above, 7);
+}
+
+TEST_F(ExecutorTest, LowerWorkThatIsHeldDoesNotLetTheHighestRunDry) {
+  scripts_["low"] = scripts_["high"] = scripts_["mid"] = Taking(absl::Seconds(1));
+  Job("low", 1);
+  Job("mid", 4);
+  Job("high", 7);
+  Lease(1, "low", 100);
+  Poll();
+  Lease(2, "high", 10);
+  Poll();
+  // It aims at 32 tasks, and holds 10 of the highest: 22 more, of whatever is above the low ones, in round numbers.
+  EXPECT_EQ(executor_->appetite().credit, 0);
+  EXPECT_EQ(executor_->appetite().urgent_above, 1);
+  EXPECT_EQ(executor_->appetite().urgent_credit, 16);
+  Lease(3, "high", 15);
+  EXPECT_EQ(executor_->appetite().urgent_above, 7);
+  EXPECT_EQ(executor_->appetite().urgent_credit, 8);
+}
+
+TEST_F(ExecutorTest, WhatIsHeldOfManyLevelsIsBounded) {
+  scripts_["low"] = scripts_["mid"] = scripts_["high"] = Taking(absl::Seconds(1));
+  Job("low", 1);
+  Job("mid", 4);
+  Job("high", 7);
+  Lease(1, "low", 32);
+  Lease(2, "mid", 28);
+  Lease(3, "high", 4);
+  // Twice its aim is held: more comes only of what is higher than all of it.
+  EXPECT_EQ(executor_->appetite().urgent_above, 7);
+  EXPECT_EQ(executor_->appetite().urgent_credit, 8);
 }
 
 TEST_F(ExecutorTest, AWorkerThatEatsFastAsksForMuchAfterItsFirstMeal) {

@@ -34,14 +34,16 @@ TEST(RetryRules, WhatIsOutOfRangeIsBroughtWithin) {
 
 TEST(NextAttempt, WaitsAreExponentialWithFullJitterAndBounded) {
   SeededRandom random;
-  const RetryRules rules{.max_attempts = 20, .initial_backoff = absl::Milliseconds(100), .max_backoff = absl::Seconds(2)};
+  const RetryRules rules{
+      .max_attempts = 20, .initial_backoff = absl::Milliseconds(100), .max_backoff = absl::Seconds(2)};
   absl::Duration bound = rules.initial_backoff;
   for (uint32_t attempts = 0; attempts < 8; ++attempts) {
     absl::Duration shortest = absl::InfiniteDuration();
     absl::Duration longest;
     for (int i = 0; i < 500; ++i) {
       RetryState state{.attempts = attempts, .unavailable_since = std::nullopt};
-      const auto wait = NextAttempt(rules, Transience::kTransient, std::nullopt, absl::Hours(1), random, state);
+      const auto wait =
+          NextAttempt(rules, Transience::kTransient, std::nullopt, absl::Hours(1), random, state);
       ASSERT_TRUE(wait.has_value());
       EXPECT_EQ(state.attempts, attempts + 1);
       shortest = std::min(shortest, *wait);
@@ -85,7 +87,8 @@ TEST(NextAttempt, AnAnswerInBetweenStartsTheTimeoutAnew) {
   NextAttempt({}, Transience::kUnavailable, std::nullopt, absl::Hours(1), random, state);
   NextAttempt({}, Transience::kTransient, std::nullopt, absl::Hours(2), random, state);
   EXPECT_FALSE(state.unavailable_since.has_value());
-  EXPECT_TRUE(NextAttempt({}, Transience::kUnavailable, std::nullopt, absl::Hours(3), random, state).has_value());
+  EXPECT_TRUE(
+      NextAttempt({}, Transience::kUnavailable, std::nullopt, absl::Hours(3), random, state).has_value());
 }
 
 TEST(Timers, RunInOrderOfTimeAndAdditionAndMayAddAndCancel) {

@@ -19,8 +19,8 @@ class LeaseClientTest : public ::testing::Test {
  protected:
   explicit LeaseClientTest(size_t controllers = 2) {
     identity_.set_name("w");
-    client_ = std::make_unique<LeaseClient>(identity_, LeaseClient::Options{.controllers = controllers}, clock_, random_,
-                                            transport_, runner_, LeaseMetrics());
+    client_ = std::make_unique<LeaseClient>(identity_, LeaseClient::Options{.controllers = controllers},
+                                            clock_, random_, transport_, runner_, LeaseMetrics());
   }
 
   // Attached in session "s1".
@@ -282,8 +282,8 @@ class OneControllerTest : public LeaseClientTest {
 TEST_F(OneControllerTest, DrainOfTheOnlyControllerWaitsAtRandomUpToWhatItAsksFor) {
   std::set<absl::Duration> waits;
   for (int i = 0; i < 8; ++i) {
-    client_ = std::make_unique<LeaseClient>(identity_, LeaseClient::Options{.controllers = 1}, clock_, random_,
-                                            transport_, runner_, LeaseMetrics());
+    client_ = std::make_unique<LeaseClient>(identity_, LeaseClient::Options{.controllers = 1}, clock_,
+                                            random_, transport_, runner_, LeaseMetrics());
     client_->Start();
     client_->OnMessage(MakeWelcome("s1"));
     v1::WorkResponse drain;
@@ -518,7 +518,8 @@ TEST_F(LeaseClientTest, GivenBackTasksAreSaidAtOnceWithTheOutcomesSoFar) {
 TEST_F(LeaseClientTest, TextsAreMadeFitToBeStored) {
   Attach();
   Grant(1, 1);
-  client_->Finished(1, MakeFailure(0, std::string(200, 'c'), std::string("a\0b\xff", 4) + std::string(3000, 'm')));
+  client_->Finished(
+      1, MakeFailure(0, std::string(200, 'c'), std::string("a\0b\xff", 4) + std::string(3000, 'm')));
   const v1::Segment segment = transport_.TakeSegments().at(0);
   EXPECT_EQ(segment.outcomes(0).code().size(), kMaxOutcomeCodeChars);
   EXPECT_LE(segment.outcomes(0).message().size(), kMaxOutcomeMessageBytes);
@@ -754,8 +755,8 @@ TEST_F(LeaseClientTest, WelcomesThatMakeNoSenseAreRefused) {
            [](v1::Welcome& w) { w.set_protocol(2); },
            [](v1::Welcome& w) { w.set_session_id(""); },
        }) {
-    client_ = std::make_unique<LeaseClient>(identity_, LeaseClient::Options{.controllers = 2}, clock_, random_,
-                                            transport_, runner_, LeaseMetrics());
+    client_ = std::make_unique<LeaseClient>(identity_, LeaseClient::Options{.controllers = 2}, clock_,
+                                            random_, transport_, runner_, LeaseMetrics());
     client_->Start();
     v1::WorkResponse welcome = MakeWelcome("s1");
     change(*welcome.mutable_welcome());

@@ -1,6 +1,6 @@
-// One LeaseClient against a model of the database and its controllers, over thousands of random histories: streams
-// break with messages in them, attaches are aborted, acknowledgments get lost, sessions end, leases are revoked, workers
-// stand still. Each run is a function of its seed, which a failure prints.
+// One LeaseClient against a model of the database and its controllers, over thousands of random histories:
+// streams break with messages in them, attaches are aborted, acknowledgments get lost, sessions end, leases
+// are revoked, workers stand still. Each run is a function of its seed, which a failure prints.
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -51,7 +51,8 @@ class Model {
     std::set<int64_t> held;
     for (const v1::HeldLease& lease : hello.held_leases()) held.insert(lease.lease_id());
     for (auto& [id, lease] : leases_) {
-      if (lease.session == session && held.contains(id)) lease.attachment = std::max(lease.attachment, hello.attachment());
+      if (lease.session == session && held.contains(id))
+        lease.attachment = std::max(lease.attachment, hello.attachment());
     }
     if (sessions_[session].attachment >= hello.attachment()) return false;
     sessions_[session] = {hello.attachment(), now};
@@ -311,7 +312,8 @@ void Simulate(uint64_t seed, bool sessions_end) {
       stream.attachment = message.hello().attachment();
       stream.welcomed = true;
       stream.granted.clear();
-      for (const v1::HeldLease& lease : message.hello().held_leases()) stream.granted.insert(lease.lease_id());
+      for (const v1::HeldLease& lease : message.hello().held_leases())
+        stream.granted.insert(lease.lease_id());
       for (const int64_t id : response.welcome().lost_leases()) stream.granted.erase(id);
       // As if the job's context were forgotten with each stream.
       stream.context_sent = false;
@@ -396,10 +398,11 @@ void Simulate(uint64_t seed, bool sessions_end) {
   if (!sessions_end) {
     EXPECT_LE(runner.most_runs(), 1);
   }
-  EXPECT_TRUE(model.complete()) << "stuck: " << model.leases().size() << " leases in the database, " << client.leases()
-                                << " at the worker, " << stream.granted.size() << " granted on its stream, open "
-                                << stream.open << ", attached " << client.attached() << ", may start "
-                                << client.MayStart() << ", in the streams " << stream.to_controller.size() << " and "
+  EXPECT_TRUE(model.complete()) << "stuck: " << model.leases().size() << " leases in the database, "
+                                << client.leases() << " at the worker, " << stream.granted.size()
+                                << " granted on its stream, open " << stream.open << ", attached "
+                                << client.attached() << ", may start " << client.MayStart()
+                                << ", in the streams " << stream.to_controller.size() << " and "
                                 << stream.to_worker.size();
 }
 

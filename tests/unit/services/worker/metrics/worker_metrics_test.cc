@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <vector>
 
 namespace drover {
 namespace {
@@ -20,7 +21,9 @@ TEST(WorkerMetrics, ThePageHasItsTable) {
 TEST(WorkerMetrics, AreAValidTableThatServesItself) {
   const auto metrics = Metrics::Create(WorkerMetrics(), {{"store", {"main"}}});
   ASSERT_TRUE(metrics.ok()) << metrics.status();
-  EXPECT_THAT(DifferencesFromScrape(WorkerMetrics(), (*metrics)->Text()), ::testing::IsEmpty());
+  std::vector<MetricDef> all = WorkerMetrics();
+  all.insert(all.end(), ProcessMetrics().begin(), ProcessMetrics().end());
+  EXPECT_THAT(DifferencesFromScrape(all, (*metrics)->Text()), ::testing::IsEmpty());
 }
 
 }  // namespace

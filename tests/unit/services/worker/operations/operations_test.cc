@@ -116,7 +116,8 @@ class OperationsTest : public ::testing::Test {
     return operation;
   }
   static std::string ErrorXml(const std::string& code, const std::string& message) {
-    return StrCat("<?xml version=\"1.0\"?><Error><Code>", code, "</Code><Message>", message, "</Message></Error>");
+    return StrCat("<?xml version=\"1.0\"?><Error><Code>", code, "</Code><Message>", message,
+                  "</Message></Error>");
   }
   // A server that answers every request in the same way.
   static TestServer::Handler Answering(int status, std::string body, std::string headers = "") {
@@ -270,8 +271,9 @@ TEST_F(OperationsTest, AnErrorInTheBodyOfA200IsAnError) {
 }
 
 TEST_F(OperationsTest, AnObjectThatIsTooLargeFailsWithTheStoresWords) {
-  TestServer server(Answering(400, ErrorXml("InvalidRequest", "The specified copy source is larger than the maximum "
-                                                              "allowable size for a copy source: 5368709120")));
+  TestServer server(Answering(400, ErrorXml("InvalidRequest",
+                                            "The specified copy source is larger than the maximum "
+                                            "allowable size for a copy source: 5368709120")));
   Connect(&server);
   const std::optional<Attempt> attempt = Run(Copy("target", ""), {"bucket", "k", ""});
   ASSERT_TRUE(attempt.has_value());
@@ -297,7 +299,8 @@ TEST_F(OperationsTest, ACopyOntoItselfIsRefusedWithoutARequest) {
 TEST_F(OperationsTest, AKeyThatThePrefixMakesTooLongIsRefusedWithoutARequest) {
   TestServer server(Answering(200, ""));
   Connect(&server);
-  const std::optional<Attempt> attempt = Run(Copy("target", "prefix/"), {"bucket", std::string(1020, 'k'), ""});
+  const std::optional<Attempt> attempt =
+      Run(Copy("target", "prefix/"), {"bucket", std::string(1020, 'k'), ""});
   ASSERT_TRUE(attempt.has_value());
   EXPECT_EQ(attempt->outcome.code, "KeyTooLong");
   EXPECT_EQ(context_.requests, 0);
@@ -315,7 +318,10 @@ TEST_F(OperationsTest, ParametersThatAreNotCarriedOutAreRefusedNotIgnored) {
   copy.mutable_copy_object()->set_metadata_directive(v1::CopyObject::COPY);
   EXPECT_TRUE(Make(copy).ok());
   // A field of a later release.
-  copy.mutable_copy_object()->GetReflection()->MutableUnknownFields(copy.mutable_copy_object())->AddVarint(900, 1);
+  copy.mutable_copy_object()
+      ->GetReflection()
+      ->MutableUnknownFields(copy.mutable_copy_object())
+      ->AddVarint(900, 1);
   EXPECT_TRUE(absl::IsInvalidArgument(Make(copy).status()));
 }
 
