@@ -343,6 +343,63 @@ TEST_P(PropertyTest, EachTaskIsRecordedOnceWhateverHappensAtOnce) {
   for (int round = 0; round < 3; ++round) RunToTheEnd(Seed());
 }
 
+TEST_P(PropertyTest, TransactionsOnTheSameLeasesNeverWaitInACircle) {
+  // Two controllers record the same groups of many leases, in different orders, while others mark and return some.
+  const uint64_t seed = Seed();
+  SCOPED_TRACE(absl::StrCat("DROVER_TEST_SEED=", seed));
+  constexpr int kLeases = 40;
+  constexpr int64_t kRounds = 30;
+  const JobId job = ReadyJob(std::vector<int32_t>(kLeases, 50));
+  const SessionId session = CreateSession();
+  const SessionId victim = CreateSession();
+  std::vector<ClaimedLease> leases = Claim(job, session, 1, kLeases / 2);
+  const std::vector<ClaimedLease> others = Claim(job, victim, 1, kLeases);
+  leases.insert(leases.end(), others.begin(), others.end());
+  const std::unique_ptr<Storage> other = AnotherController();
+  std::atomic<bool> over{false};
+  const auto record = [&](Storage& controller, uint64_t order) {
+    std::mt19937_64 engine(order);
+    for (int64_t sequence = 1; sequence <= kRounds; ++sequence) {
+      std::vector<SegmentWrite> group;
+      for (const ClaimedLease& lease : leases) {
+        const uint32_t task = static_cast<uint32_t>(sequence) - 1;
+        group.push_back(Segment(lease, lease.batch_no < kLeases / 2 ? session : victim, sequence, Range(task, task + 1)));
+      }
+      std::shuffle(group.begin(), group.end(), engine);
+      EXPECT_THAT(controller.Record(job, group, {}).status(), IsOk());
+    }
+  };
+  std::vector<std::thread> threads;
+  threads.emplace_back([&] { record(storage(), seed); });
+  threads.emplace_back([&] { record(*other, seed + 1); });
+  threads.emplace_back([&] {
+    for (int64_t number = 2; !over; ++number) {
+      std::vector<std::pair<JobId, LeaseKey>> named;
+      for (const ClaimedLease& lease : leases) named.emplace_back(job, KeyOf(lease));
+      EXPECT_THAT(other->MarkLeases(session, number, named).status(), IsOk());
+    }
+  });
+  threads.emplace_back([&] {
+    // The victim's leases come back one after the other.
+    for (const ClaimedLease& lease : others) {
+      std::vector<Storage::OwnedLease> owned;
+      for (const ClaimedLease& each : others) owned.push_back(Owned(job, each, each.batch_no == lease.batch_no ? victim : session));
+      EXPECT_EQ(Value(storage().ReturnLeases(job, owned, CameBack::kLost)), 1);
+      Claim(job, victim, 2, 1);
+    }
+  });
+  threads[0].join();
+  threads[1].join();
+  over = true;
+  threads[2].join();
+  threads[3].join();
+
+  for (int i = 0; i < kLeases / 2; ++i) EXPECT_EQ(RecordedOf(job, i, 50), Range(0, kRounds)) << "batch " << i;
+  int64_t recorded = 0;
+  for (int i = 0; i < kLeases; ++i) recorded += static_cast<int64_t>(RecordedOf(job, i, 50).count());
+  EXPECT_EQ(Get(job).snapshot.succeeded, recorded);
+}
+
 TEST_P(PropertyTest, EachTaskIsRecordedOnceThoughCommitsAreInDoubt) {
   const failpoint::Scoped points(
       "storage.record.after_commit=skip(7)error*9;storage.record.before_commit=skip(12)error*5;"
