@@ -129,9 +129,10 @@ absl::StatusOr<v1::UpdateJobPriorityResponse> JobHandlers::UpdateJobPriority(
 
 absl::StatusOr<v1::ConfirmJobResponse> JobHandlers::ConfirmJob(const Caller& caller,
                                                                const v1::ConfirmJobRequest& request) {
-  DROVER_RETURN_IF_ERROR(CheckChange(caller, Action::kConfirmJob, request, request.job_id(), ""));
+  DROVER_RETURN_IF_ERROR(
+      CheckChange(caller, Action::kConfirmJob, request, request.job_id(), request.reason()));
   return WithJob<v1::ConfirmJobResponse>(
-      Change(request.job_id(), {lifecycle::Cause::kConfirm, "", caller.name, {}}));
+      Change(request.job_id(), {lifecycle::Cause::kConfirm, request.reason(), caller.name, {}}));
 }
 
 absl::StatusOr<v1::CancelJobResponse> JobHandlers::CancelJob(const Caller& caller,

@@ -28,8 +28,9 @@ grpc::ServerUnaryReactor* RunUnary(CallPool& pool, grpc::CallbackServerContext* 
       return;
     }
     absl::StatusOr<Response> result = handler(CallerOf(*context));
+    const grpc::Status status = ToGrpcStatus(result.status());
     if (result.ok()) *response = *std::move(result);
-    reactor->Finish(ToGrpcStatus(result.status()));
+    reactor->Finish(status);
   });
   if (!submitted.ok()) reactor->Finish(ToGrpcStatus(submitted));
   return reactor;

@@ -135,8 +135,10 @@ class FakeStorage : public Storage {
       record.snapshot.previous = record.snapshot.state;
       record.snapshot.state = change->to;
       record.snapshot.reason_code = change->reason_code;
-      record.reason_message = change->reason_message;
-      record.reason_caller = change->caller;
+      if (!change->keep_reason) {
+        record.reason_message = change->reason_message;
+        record.reason_caller = change->caller;
+      }
       ++record.version;
     }
     return change;

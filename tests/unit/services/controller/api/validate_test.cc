@@ -230,18 +230,12 @@ TEST_F(ValidateTest, Tags) {
   EXPECT_THAT(Wrong([&](auto& r) { SetTags(r, ten); }), IsEmpty());
   ten.emplace_back("k10", "v");
   EXPECT_THAT(Wrong([&](auto& r) { SetTags(r, ten); }), ElementsAre(path));
-  EXPECT_THAT(Wrong([](auto& r) {
-                SetTags(r, {{"a", "1"}, {"b", "2"}, {"a", "3"}});
-              }),
+  EXPECT_THAT(Wrong([](auto& r) { SetTags(r, {{"a", "1"}, {"b", "2"}, {"a", "3"}}); }),
               ElementsAre(path + "[2].key"));
   EXPECT_THAT(Wrong([](auto& r) { SetTags(r, {{"", "1"}}); }), ElementsAre(path + "[0].key"));
-  EXPECT_THAT(Wrong([](auto& r) {
-                SetTags(r, {{std::string(128, 'k'), std::string(256, 'v')}});
-              }),
+  EXPECT_THAT(Wrong([](auto& r) { SetTags(r, {{std::string(128, 'k'), std::string(256, 'v')}}); }),
               IsEmpty());
-  EXPECT_THAT(Wrong([](auto& r) {
-                SetTags(r, {{std::string(129, 'k'), std::string(257, 'v')}});
-              }),
+  EXPECT_THAT(Wrong([](auto& r) { SetTags(r, {{std::string(129, 'k'), std::string(257, 'v')}}); }),
               ElementsAre(path + "[0].key", path + "[0].value"));
 }
 
@@ -318,9 +312,7 @@ TEST_F(ValidateTest, ManifestColumns) {
   EXPECT_THAT(Wrong([&](auto& r) { fields(r, {B}); }), ElementsAre("job.manifest.csv.fields"));
   EXPECT_THAT(Wrong([&](auto& r) { fields(r, {B, K, K}); }), ElementsAre("job.manifest.csv.fields"));
   EXPECT_THAT(Wrong([&](auto& r) { fields(r, {B, K, V, V}); }), ElementsAre("job.manifest.csv.fields"));
-  EXPECT_THAT(Wrong([&](auto& r) {
-                fields(r, {B, K, v1::MANIFEST_FIELD_UNSPECIFIED});
-              }),
+  EXPECT_THAT(Wrong([&](auto& r) { fields(r, {B, K, v1::MANIFEST_FIELD_UNSPECIFIED}); }),
               ElementsAre("job.manifest.csv.fields"));
   EXPECT_THAT(Wrong([&](auto& r) {
                 fields(r, {B, K});
