@@ -397,6 +397,7 @@ std::vector<Fleet::Withdrawn> Fleet::ApplyViews(
     const std::function<std::optional<v1::JobContext>(const JobView&)>& context) {
   Effects effects;
   std::vector<Withdrawn> withdrawn;
+  const absl::Duration elapsed = clock_.Elapsed();
   {
     MutexLock lock(&mu_);
     for (const JobView& view : views) {
@@ -417,14 +418,26 @@ std::vector<Fleet::Withdrawn> Fleet::ApplyViews(
           if (was_empty && !stream.queue.empty()) effects.wake.push_back(stream.sink);
           continue;
         }
-        const auto revoked = stream.revoked.find(view.job_id);
-        if (revoked != stream.revoked.end() && revoked->second == view.version) continue;
+        Revoked& revoked = stream.revoked[view.job_id];
+        if (revoked.version == view.version) {
+          if (elapsed < revoked.abort_due) continue;
+          LogWarning("revoke.overdue", {{"job", view.job_id}, {"session", stream.session},
+                                        {"leases", stream.leases[view.job_id].size()}});
+          const std::set<LeaseId> overdue = stream.leases[view.job_id];
+          for (const LeaseId lease : overdue) {
+            if (auto taken = TakeLease(lease, effects)) withdrawn.push_back(*std::move(taken));
+          }
+          continue;
+        }
         for (const QueuedGrant& grant : stream.queue.Withdraw(view.job_id)) {
           withdrawn.push_back({stream.session, stream.attachment, view.job_id, grant.lease, CameBack::kGivenBack});
           DropLease(grant.lease.lease_id);
         }
         if (!stream.leases.contains(view.job_id)) continue;  // the worker never heard of it
-        stream.revoked[view.job_id] = view.version;
+        revoked.version = view.version;
+        if (*mode == v1::Revoke::ABORT) {
+          revoked.abort_due = std::min(revoked.abort_due, elapsed + grace + limits_.revoke_slack);
+        }
         stream.queue.PushControl(RevokeMessage(view.job_id, *mode, grace));
         effects.wake.push_back(stream.sink);
       }
@@ -492,20 +505,26 @@ void Fleet::SetRecorded(LeaseId id, const TaskSet& recorded) {
   found->second.open.Subtract(recorded);
 }
 
+std::optional<Fleet::Withdrawn> Fleet::TakeLease(LeaseId id, Effects& effects) {
+  const auto found = leases_.find(id);
+  if (found == leases_.end()) return std::nullopt;
+  const Lease& lease = found->second;
+  std::optional<Withdrawn> taken;
+  if (Stream* stream = Find(lease.stream)) {
+    taken = Withdrawn{stream->session, stream->attachment, lease.job_id, lease.key, CameBack::kLost};
+    stream->queue.PushSegmentAck(lease.job_id, id, lease.next_sequence - 1, v1::SegmentAck::LOST, true);
+    effects.wake.push_back(stream->sink);
+  }
+  DropLease(id);
+  return taken;
+}
+
 std::optional<Fleet::Withdrawn> Fleet::LoseLease(LeaseId id) {
   Effects effects;
   std::optional<Withdrawn> lost;
   {
     MutexLock lock(&mu_);
-    const auto found = leases_.find(id);
-    if (found == leases_.end()) return std::nullopt;
-    const Lease& lease = found->second;
-    if (Stream* stream = Find(lease.stream)) {
-      lost = Withdrawn{stream->session, stream->attachment, lease.job_id, lease.key, CameBack::kLost};
-      stream->queue.PushSegmentAck(lease.job_id, id, lease.next_sequence - 1, v1::SegmentAck::LOST, true);
-      effects.wake.push_back(stream->sink);
-    }
-    DropLease(id);
+    lost = TakeLease(id, effects);
   }
   effects.Run();
   return lost;

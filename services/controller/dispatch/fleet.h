@@ -48,6 +48,8 @@ struct FleetLimits {
   int64_t max_unacked_bytes = 4 << 20;  // of segments of one stream
   int64_t max_queued_grant_bytes = 4 << 20;  // of one stream: nothing more is claimed for it beyond
   int max_control_messages = 65536;     // queued for one stream: a worker that does not read is cut off
+  // What a worker gets beyond the grace time of a Revoke with ABORT to send its last segments. Then it loses the leases.
+  absl::Duration revoke_slack = absl::Seconds(5);
 };
 
 // What a controller knows of a worker after its attach.
@@ -112,7 +114,8 @@ class Fleet {
 
   // Jobs that have leases here.
   std::vector<JobId> JobsWithLeases() const;
-  // Revokes what has stopped, updates contexts. Returns the Grants that were withdrawn, to be returned.
+  // Revokes what has stopped, updates contexts. Returns the Grants that were withdrawn, to be returned; and leases of
+  // workers that were told to abort and have not in time, as lost: a job must not wait for a worker that takes no notice.
   struct Withdrawn {
     SessionId session;
     int64_t attachment = 0;
@@ -184,6 +187,11 @@ class Fleet {
     std::map<int64_t, int64_t> unacked;  // sequence -> bytes
     absl::Duration since;         // when it came here, by Clock::Elapsed
   };
+  // The last Revoke of a job on a stream.
+  struct Revoked {
+    int64_t version = 0;                                     // of the job
+    absl::Duration abort_due = absl::InfiniteDuration();     // by Clock::Elapsed: all segments are here by then
+  };
   struct Stream {
     std::shared_ptr<StreamSink> sink;
     bool attached = false;
@@ -194,7 +202,7 @@ class Fleet {
     std::map<std::string, std::string> stores;
     StreamQueue queue;
     std::map<JobId, std::set<LeaseId>> leases;
-    std::map<JobId, int64_t> revoked;    // job -> version of the job that the last Revoke was for
+    std::map<JobId, Revoked> revoked;
     v1::Status status;                   // the last one
     int64_t renewed_number = 0;          // Status whose renewal was asked for
     int64_t claims_under_way = 0;
@@ -212,6 +220,8 @@ class Fleet {
   const Stream* Find(StreamId stream) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void CloseLocked(Stream& stream, const absl::Status& status, Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropLease(LeaseId lease) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Takes the lease from its worker, as lost; to be returned by the caller. Nothing if the stream is over.
+  std::optional<Withdrawn> TakeLease(LeaseId lease, Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int64_t Credit(const Stream& stream, int32_t priority) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ForgetUnusedContexts() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

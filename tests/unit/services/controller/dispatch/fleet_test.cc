@@ -8,7 +8,8 @@ namespace {
 class FixedClock final : public Clock {
  public:
   absl::Time Now() const override { return absl::UnixEpoch(); }
-  absl::Duration Elapsed() const override { return absl::Seconds(100); }
+  absl::Duration Elapsed() const override { return now; }
+  absl::Duration now = absl::Seconds(100);
 };
 
 class CountingRandom final : public Random {
@@ -308,6 +309,31 @@ TEST_F(FleetTest, RevokesAgainAfterAGrantThatCrossedTheStop) {
   const auto messages = Read(worker);
   ASSERT_EQ(messages.size(), 1u) << "withdrawn before it was written, and the rest revoked again";
   EXPECT_EQ(messages[0].revoke().mode(), v1::Revoke::FINISH);
+}
+
+TEST_F(FleetTest, TakesLeasesFromAWorkerThatDoesNotAbortInTimeButNotFromOneThatMayFinish) {
+  const Worker worker = Attach("s", 1);
+  SendStatus(worker, 1, 100);
+  GrantBatch(1, 10);
+  Read(worker);
+  Apply(View(lifecycle::State::kPausing, 5));
+  clock_.now += absl::Hours(1);  // tasks in flight may take as long as they take
+  EXPECT_TRUE(Apply(View(lifecycle::State::kPausing, 5)).empty());
+  Apply(View(lifecycle::State::kCancelling, 6));
+  Read(worker);
+  clock_.now += absl::Seconds(34);
+  Apply(View(lifecycle::State::kCancelling, 7));  // another change of the job gives no more time
+  Read(worker);
+  EXPECT_EQ(fleet_.counts().leases, 1);
+  clock_.now += absl::Seconds(1);
+  const auto taken = Apply(View(lifecycle::State::kCancelling, 7));
+  ASSERT_EQ(taken.size(), 1u);
+  EXPECT_EQ(taken[0].lease.lease_id, 1);
+  EXPECT_EQ(taken[0].how, CameBack::kLost);
+  EXPECT_EQ(fleet_.counts().leases, 0);
+  const auto messages = Read(worker);
+  ASSERT_EQ(messages.size(), 1u);
+  EXPECT_EQ(messages[0].segment_ack().result(), v1::SegmentAck::LOST);
 }
 
 TEST_F(FleetTest, RevokesAgainAfterAnAttach) {
