@@ -45,8 +45,12 @@ class WorkReactor final : public grpc::ServerBidiReactor<v1::WorkRequest, v1::Wo
 
   void OnReadDone(bool ok) override {
     if (!ok) {
-      // The worker half-closed (it drained), or the stream broke: either way it is over.
-      Over(absl::OkStatus());
+      // The worker half-closed, its message could not be parsed, or the stream broke; gRPC doesn't say which, and only
+      // a worker that has drained should end its side.
+      Over(greeted_ && fleet_.MayGo(stream_)
+               ? absl::OkStatus()
+               : Error(absl::StatusCode::kInvalidArgument, "STREAM_ENDED",
+                       "a message could not be read, or the worker ended its side before it had drained"));
       return;
     }
     switch (request_.message_case()) {
