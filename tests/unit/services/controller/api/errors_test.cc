@@ -56,6 +56,17 @@ TEST(Errors, TheDatabaseBeingAwayIsUnavailableWithRetryAdviceAndWithoutItsWords)
   }
 }
 
+TEST(Errors, WhatTheWorkerProtocolSaysReachesTheWorkerAsItIs) {
+  for (const absl::Status& status :
+       {Error(absl::StatusCode::kUnavailable, "CONTROLLER_BUSY", "try another one"),
+        Error(absl::StatusCode::kAborted, "ATTACH_SUPERSEDED", "a newer stream is attached")}) {
+    const grpc::Status out = ToGrpcStatus(status);
+    EXPECT_EQ(static_cast<int>(out.error_code()), static_cast<int>(status.code()));
+    EXPECT_EQ(out.error_message(), std::string(status.message()));
+    EXPECT_EQ(Decode(out).info.reason(), GetErrorDetails(status)->reason);
+  }
+}
+
 TEST(Errors, OverloadHasRetryAdviceToo) {
   EXPECT_TRUE(
       Decode(ToGrpcStatus(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "x"))).retry.has_value());

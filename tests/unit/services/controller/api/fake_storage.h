@@ -130,7 +130,7 @@ class FakeStorage : public Storage {
     const auto it = records_.find(job_id);
     if (it == records_.end()) return NoJob(job_id);
     JobRecord& record = it->second;
-    DROVER_ASSIGN_OR_RETURN(const std::optional<lifecycle::Change> change, decide(record.snapshot));
+    DROVER_ASSIGN_OR_RETURN(std::optional<lifecycle::Change> change, decide(record.snapshot));
     if (change.has_value()) {
       record.snapshot.previous = record.snapshot.state;
       record.snapshot.state = change->to;

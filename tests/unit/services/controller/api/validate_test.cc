@@ -53,7 +53,7 @@ class ValidateTest : public ::testing::Test {
     Csv(r).mutable_location()->set_store("local");
     Csv(r).clear_etag();
   }
-  static void SetTags(v1::CreateJobRequest& r, std::vector<std::pair<std::string, std::string>> tags) {
+  static void SetTags(v1::CreateJobRequest& r, const std::vector<std::pair<std::string, std::string>>& tags) {
     Operation(r).mutable_put_object_tagging()->clear_tags();
     for (const auto& [key, value] : tags) {
       v1::Tag* tag = Operation(r).mutable_put_object_tagging()->add_tags();
@@ -226,6 +226,7 @@ TEST_F(ValidateTest, Tags) {
   const std::string path = "job.operation.put_object_tagging.tags";
   EXPECT_THAT(Wrong([](auto& r) { SetTags(r, {}); }), IsEmpty());
   std::vector<std::pair<std::string, std::string>> ten;
+  ten.reserve(11);
   for (int i = 0; i < 10; ++i) ten.emplace_back(StrCat("k", i), "v");
   EXPECT_THAT(Wrong([&](auto& r) { SetTags(r, ten); }), IsEmpty());
   ten.emplace_back("k10", "v");

@@ -25,7 +25,6 @@ namespace {
 
 using lifecycle::State;
 using ::testing::Contains;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Key;
 using ::testing::SizeIs;
@@ -240,6 +239,7 @@ TEST_F(ApiTest, CallsBeyondThreadsAndQueueAreRefusedAndTheOthersFinish) {
   storage_.Put(GoodRecord(TestJobId(1)));
   Serve(/*call_threads=*/1, /*max_queued=*/2);
   std::vector<std::future<grpc::Status>> calls;
+  calls.reserve(10);
   for (int i = 0; i < 10; ++i)
     calls.push_back(std::async(std::launch::async, [&] { return GetJob(TestJobId(1)); }));
   // One runs, two wait, seven are refused while those still hang.
@@ -443,6 +443,7 @@ TEST_F(WatchApiTest, ManyWatchesThatComeAndGoLeaveNothingBehind) {
   SetJob(0, State::kActive);
   Serve();
   std::vector<std::thread> clients;
+  clients.reserve(4);
   for (int c = 0; c < 4; ++c) {
     clients.emplace_back([&] {
       for (int i = 0; i < 50; ++i) {
