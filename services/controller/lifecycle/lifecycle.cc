@@ -66,6 +66,7 @@ Change MakeChange(const Snapshot& snapshot, const Request& request, State to) {
     case Cause::kSettle:
       // Pausing -> Paused, Failing -> Failed …: the reason of the way there is the reason of the end.
       change.reason_code = snapshot.reason_code;
+      change.keep_reason = true;
       break;
     default:
       break;

@@ -166,6 +166,8 @@ struct Change {
   std::string reason_message;
   std::string caller;
   std::vector<Failure> failures;
+  // The job keeps its reason as it is, a person's words and name included; reason_code repeats it.
+  bool keep_reason = false;
 };
 
 // What asks for the change.

@@ -332,8 +332,9 @@ class Preparation {
   DutyOutcome StoreFailed(const absl::Status& error) {
     if (context_.ShouldStop()) return DutyOutcome::Again(absl::ZeroDuration());
     const bool opened = !progress_.etag.empty();
-    std::string present;
-    if (!opened && !plan_.etag.empty() && store_ != nullptr) {
+    const std::optional<ErrorDetails> details = GetErrorDetails(error);
+    std::string present;  // asked for only by the message that shows it
+    if (details && details->reason == "OBJECT_CHANGED" && !opened && !plan_.etag.empty()) {
       const absl::StatusOr<ObjectInfo> now = store_->Head(plan_.object);
       if (now.ok()) present = now->etag;
     }

@@ -456,7 +456,7 @@ class DutyStorage : public Storage {
     snapshot.previous = snapshot.state;
     snapshot.state = change.to;
     snapshot.reason_code = change.reason_code;
-    job.record.reason_message = change.reason_message;
+    if (!change.keep_reason) job.record.reason_message = change.reason_message;
     job.record.state_time = clock_.Now();
     if (!change.failures.empty()) job.record.failures = change.failures;
     job.states.push_back(change.to);

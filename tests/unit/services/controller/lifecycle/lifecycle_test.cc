@@ -115,6 +115,8 @@ TEST(Lifecycle, KeepsTheReasonOfTheWayToTheEnd) {
   const auto settled = Decide(pausing, {Cause::kSettle, "", "", {}});
   ASSERT_TRUE(settled.ok() && *settled);
   EXPECT_EQ((*settled)->reason_code, kReasonFailurePolicy);
+  EXPECT_TRUE((*settled)->keep_reason);
+  EXPECT_FALSE((*Decide(Ripe(State::kActive), {Cause::kPause, "why", "who", {}}))->keep_reason);
 }
 
 TEST(Lifecycle, EndsNothingWhileALeaseIsOwnedOrTheReportIsOpen) {

@@ -762,7 +762,7 @@ TEST_F(ExecutorTest, LowerWorkThatIsHeldDoesNotLetTheHighestRunDry) {
   Job("low", 1);
   Job("mid", 4);
   Job("high", 7);
-  Lease(1, "low", 100);
+  Lease(1, "low", 30);
   Poll();
   Lease(2, "high", 10);
   Poll();
