@@ -24,9 +24,11 @@ class StoppedWorkerTest(fault_case.FaultTest):
         self.start_worker([b])
         self.env.wait_workers()
         job = self.create_job(names)
-        self.wait_at_work(worker, 40)
+        held = (f"SELECT count(*) >= 6 FROM drover.leases JOIN drover.sessions USING (session_id) "
+                f"WHERE name = '{worker.name}'")
+        wait_until("the worker has leases in store", lambda: self.postgres.sql(held) == [["t"]])
         proxy.set(mode="hold")
-        self.wait_at_work(worker, 3 * 32)  # three batches' worth more, so that two at least have ended
+        self.wait_at_work(worker, 2 * 32)  # two batches' worth more, so that one at least has ended
         worker.stop()
         return job, a, b, proxy, worker
 
