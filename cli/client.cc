@@ -21,7 +21,8 @@ namespace {
 constexpr int32_t kPageSize = 200;
 // A page of kPageSize jobs at their largest fits.
 constexpr int kMaxMessageBytes = 16 << 20;
-// A stream may be silent for hours (a paused job): pings find a peer that is gone without a word. The servers allow them.
+// A stream may be silent for hours (a paused job): pings find a peer that is gone without a word. The servers
+// allow them.
 constexpr absl::Duration kKeepalive = absl::Seconds(30);
 constexpr absl::Duration kKeepaliveTimeout = absl::Seconds(10);
 // Of gRPC's own reconnecting within one channel; WatchJob waits by itself.
@@ -34,7 +35,8 @@ constexpr absl::Duration kLongestWait = absl::Seconds(5);
 absl::Status FromGrpc(const grpc::Status& status, std::string_view server) {
   if (status.ok()) return absl::OkStatus();
   std::string message = status.error_message();
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+      status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
     message = StrCat(server, ": ", message);
   }
   absl::Status out(static_cast<absl::StatusCode>(status.error_code()), message);
@@ -68,7 +70,8 @@ Client::Client(std::vector<std::string> servers, absl::Duration timeout, const C
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(absl::ToInt64Milliseconds(kKeepalive)));
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(absl::ToInt64Milliseconds(kKeepaliveTimeout)));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(kKeepaliveTimeout)));
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kConnectBackoffMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kConnectBackoffMaxMs);
@@ -104,9 +107,10 @@ absl::Status Client::TryAll(const Request& request, Response& response, const Ca
 
 absl::StatusOr<v1::Job> Client::CreateJob(const v1::CreateJobRequest& request) {
   v1::CreateJobResponse response;
-  DROVER_RETURN_IF_ERROR(TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
-    return server.jobs->CreateJob(context, in, out);
-  }));
+  DROVER_RETURN_IF_ERROR(
+      TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
+        return server.jobs->CreateJob(context, in, out);
+      }));
   return response.job();
 }
 
@@ -114,23 +118,27 @@ absl::StatusOr<v1::Job> Client::GetJob(const std::string& job_id) {
   v1::GetJobRequest request;
   request.set_job_id(job_id);
   v1::GetJobResponse response;
-  DROVER_RETURN_IF_ERROR(TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
-    return server.jobs->GetJob(context, in, out);
-  }));
+  DROVER_RETURN_IF_ERROR(
+      TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
+        return server.jobs->GetJob(context, in, out);
+      }));
   return response.job();
 }
 
-absl::StatusOr<std::vector<v1::Job>> Client::ListJobs(const std::vector<v1::JobState>& states, int64_t limit) {
+absl::StatusOr<std::vector<v1::Job>> Client::ListJobs(const std::vector<v1::JobState>& states,
+                                                      int64_t limit) {
   std::vector<v1::Job> jobs;
   v1::ListJobsRequest request;
   for (const v1::JobState state : states) request.add_states(state);
   do {
-    const int64_t wanted = limit == 0 ? kPageSize : std::min<int64_t>(kPageSize, limit - static_cast<int64_t>(jobs.size()));
+    const int64_t wanted =
+        limit == 0 ? kPageSize : std::min<int64_t>(kPageSize, limit - static_cast<int64_t>(jobs.size()));
     request.set_page_size(static_cast<int32_t>(wanted));
     v1::ListJobsResponse response;
-    DROVER_RETURN_IF_ERROR(TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
-      return server.jobs->ListJobs(context, in, out);
-    }));
+    DROVER_RETURN_IF_ERROR(
+        TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
+          return server.jobs->ListJobs(context, in, out);
+        }));
     for (v1::Job& job : *response.mutable_jobs()) jobs.push_back(std::move(job));
     request.set_page_token(response.next_page_token());
   } while (!request.page_token().empty() && (limit == 0 || static_cast<int64_t>(jobs.size()) < limit));
@@ -142,9 +150,10 @@ absl::StatusOr<v1::Job> Client::CancelJob(const std::string& job_id, const std::
   request.set_job_id(job_id);
   request.set_reason(reason);
   v1::CancelJobResponse response;
-  DROVER_RETURN_IF_ERROR(TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
-    return server.jobs->CancelJob(context, in, out);
-  }));
+  DROVER_RETURN_IF_ERROR(
+      TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
+        return server.jobs->CancelJob(context, in, out);
+      }));
   return response.job();
 }
 
@@ -153,9 +162,10 @@ absl::StatusOr<v1::Job> Client::PauseJob(const std::string& job_id, const std::s
   request.set_job_id(job_id);
   request.set_reason(reason);
   v1::PauseJobResponse response;
-  DROVER_RETURN_IF_ERROR(TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
-    return server.jobs->PauseJob(context, in, out);
-  }));
+  DROVER_RETURN_IF_ERROR(
+      TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
+        return server.jobs->PauseJob(context, in, out);
+      }));
   return response.job();
 }
 
@@ -164,9 +174,10 @@ absl::StatusOr<v1::Job> Client::ResumeJob(const std::string& job_id, const std::
   request.set_job_id(job_id);
   request.set_reason(reason);
   v1::ResumeJobResponse response;
-  DROVER_RETURN_IF_ERROR(TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
-    return server.jobs->ResumeJob(context, in, out);
-  }));
+  DROVER_RETURN_IF_ERROR(
+      TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
+        return server.jobs->ResumeJob(context, in, out);
+      }));
   return response.job();
 }
 
@@ -175,9 +186,10 @@ absl::StatusOr<v1::Job> Client::ConfirmJob(const std::string& job_id, const std:
   request.set_job_id(job_id);
   request.set_reason(reason);
   v1::ConfirmJobResponse response;
-  DROVER_RETURN_IF_ERROR(TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
-    return server.jobs->ConfirmJob(context, in, out);
-  }));
+  DROVER_RETURN_IF_ERROR(
+      TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
+        return server.jobs->ConfirmJob(context, in, out);
+      }));
   return response.job();
 }
 
@@ -186,9 +198,10 @@ absl::StatusOr<v1::Job> Client::UpdateJobPriority(const std::string& job_id, int
   request.set_job_id(job_id);
   request.set_priority(priority);
   v1::UpdateJobPriorityResponse response;
-  DROVER_RETURN_IF_ERROR(TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
-    return server.jobs->UpdateJobPriority(context, in, out);
-  }));
+  DROVER_RETURN_IF_ERROR(
+      TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
+        return server.jobs->UpdateJobPriority(context, in, out);
+      }));
   return response.job();
 }
 
@@ -198,9 +211,10 @@ absl::StatusOr<std::vector<v1::Worker>> Client::ListWorkers() {
   request.set_page_size(kPageSize);
   do {
     v1::ListWorkersResponse response;
-    DROVER_RETURN_IF_ERROR(TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
-      return server.fleet->ListWorkers(context, in, out);
-    }));
+    DROVER_RETURN_IF_ERROR(
+        TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
+          return server.fleet->ListWorkers(context, in, out);
+        }));
     for (v1::Worker& worker : *response.mutable_workers()) workers.push_back(std::move(worker));
     request.set_page_token(response.next_page_token());
   } while (!request.page_token().empty());

@@ -18,8 +18,8 @@
 namespace drover::cli {
 
 // Every call tries the servers in turn, beginning with the one that answered last, and goes on to the next at
-// UNAVAILABLE; so each call is one that may be made twice (a job is created with a request id). Errors carry the server's
-// google.rpc.Status under kRpcStatusPayload. Not thread-safe.
+// UNAVAILABLE; so each call is one that may be made twice (a job is created with a request id). Errors carry
+// the server's google.rpc.Status under kRpcStatusPayload. Not thread-safe.
 class Client {
  public:
   // `servers` are host:port, at least one; `timeout` is the deadline of a whole call, over all servers.
@@ -42,13 +42,14 @@ class Client {
   absl::StatusOr<std::vector<v1::Worker>> ListWorkers();
 
   struct WatchOptions {
-    absl::Duration patience = absl::Minutes(2);       // without any update from any server until it gives up
-    std::function<void(const v1::Job&)> on_job;       // each state, the terminal one included
-    std::function<void(const absl::Status&)> on_break = [](const absl::Status&) {};  // the stream broke; it tries again
+    absl::Duration patience = absl::Minutes(2);  // without any update from any server until it gives up
+    std::function<void(const v1::Job&)> on_job;  // each state, the terminal one included
+    std::function<void(const absl::Status&)> on_break = [](const absl::Status&) {
+    };  // the stream broke; it tries again
   };
-  // Follows a job until its terminal state, over as many streams as it takes: a stream that breaks, or ends early, is
-  // opened again at the next server after a jittered wait. Returns the last state; UNAVAILABLE when patience is over;
-  // an error that trying again can't change (NOT_FOUND, INVALID_ARGUMENT, …) at once.
+  // Follows a job until its terminal state, over as many streams as it takes: a stream that breaks, or ends
+  // early, is opened again at the next server after a jittered wait. Returns the last state; UNAVAILABLE when
+  // patience is over; an error that trying again can't change (NOT_FOUND, INVALID_ARGUMENT, …) at once.
   absl::StatusOr<v1::Job> WatchJob(const std::string& job_id, const WatchOptions& options);
 
  private:

@@ -152,7 +152,8 @@ class Session {
     std::vector<v1::JobState> states;
     for (const std::string& name : options_.states) {
       states.push_back(StateFromName(name));
-      if (states.back() == v1::JOB_STATE_UNSPECIFIED) return WrongUsage(StrCat("there is no status \"", name, "\""));
+      if (states.back() == v1::JOB_STATE_UNSPECIFIED)
+        return WrongUsage(StrCat("there is no status \"", name, "\""));
     }
     const auto jobs = client_.ListJobs(states, options_.limit);
     if (!jobs.ok()) return Refused(jobs.status());
@@ -242,7 +243,8 @@ class Session {
       }
     };
     watch.on_break = [&](const absl::Status& status) {
-      if (!std::exchange(broken, true)) view.Note(StrCat("connection lost, trying again: ", FromAbsl(status.message())));
+      if (!std::exchange(broken, true))
+        view.Note(StrCat("connection lost, trying again: ", FromAbsl(status.message())));
     };
     const auto job = client_.WatchJob(job_id, watch);
     view.Finish();
@@ -266,16 +268,19 @@ using Command = ExitCode (*)(Session&);
 class CommandLine {
  public:
   CommandLine(Options& options, const std::string& version)
-      : o_(options), app_("Drover's command line: runs jobs over many objects in S3-compatible stores.", "drover") {
+      : o_(options),
+        app_("Drover's command line: runs jobs over many objects in S3-compatible stores.", "drover") {
     app_.set_version_flag("--version", StrCat("drover ", version));
     app_.footer(StrCat(kExamples, "\n", kExitCodes));
     app_.require_subcommand(1);
     app_.fallthrough();
     app_.add_option("--server", o_.server, "Controllers, host:port, separated by commas; tried in turn")
-        ->envname("DROVER_SERVER")->capture_default_str();
+        ->envname("DROVER_SERVER")
+        ->capture_default_str();
     app_.add_option("--timeout", o_.timeout, "Longest time of a call, e.g. 30s")->capture_default_str();
     app_.add_option("-o,--output", o_.output, "table for people, json (protobuf JSON), or id (ids only)")
-        ->check(CLI::IsMember({"table", "json", "id"}))->capture_default_str();
+        ->check(CLI::IsMember({"table", "json", "id"}))
+        ->capture_default_str();
 
     CLI::App* job = app_.add_subcommand("job", "Create, see and change jobs");
     job->require_subcommand(1);
@@ -292,13 +297,16 @@ class CommandLine {
               [](Session& s) { return s.ChangeJob(&Client::CancelJob); });
     AddChange(*job, "pause", "Hold a job; running tasks finish",
               [](Session& s) { return s.ChangeJob(&Client::PauseJob); });
-    AddChange(*job, "resume", "Let a paused job go on", [](Session& s) { return s.ChangeJob(&Client::ResumeJob); });
+    AddChange(*job, "resume", "Let a paused job go on",
+              [](Session& s) { return s.ChangeJob(&Client::ResumeJob); });
     AddChange(*job, "confirm", "Let a job start that waits for confirmation",
               [](Session& s) { return s.ChangeJob(&Client::ConfirmJob); });
-    CLI::App* priority = Add(*job, "priority", "Change a job's priority", [](Session& s) { return s.Priority(); });
+    CLI::App* priority =
+        Add(*job, "priority", "Change a job's priority", [](Session& s) { return s.Priority(); });
     AddJobId(*priority);
     priority->add_option("priority", o_.priority, "0 to 2147483647, higher first")
-        ->required()->check(CLI::Range(0, std::numeric_limits<int32_t>::max()));
+        ->required()
+        ->check(CLI::Range(0, std::numeric_limits<int32_t>::max()));
 
     CLI::App* worker = app_.add_subcommand("worker", "See the worker fleet");
     worker->require_subcommand(1);
@@ -313,7 +321,8 @@ class CommandLine {
     } catch (const CLI::ParseError& error) {
       if (app_.exit(error) == 0) return ExitCode::kOk;
       // A misspelled command is left over, and CLI11 says only that one is missing.
-      for (const std::string& word : app_.remaining(true)) PrintError(StrCat("not understood: ", Printable(word)));
+      for (const std::string& word : app_.remaining(true))
+        PrintError(StrCat("not understood: ", Printable(word)));
       return ExitCode::kUsage;
     }
     return std::nullopt;
@@ -336,7 +345,8 @@ class CommandLine {
   void AddJobId(CLI::App& app) { app.add_option("job", o_.job_id, "The job's id")->required(); }
 
   void AddReconnect(CLI::App& app) {
-    app.add_option("--reconnect-timeout", o_.reconnect_timeout, "How long a watch tries to get its stream back")
+    app.add_option("--reconnect-timeout", o_.reconnect_timeout,
+                   "How long a watch tries to get its stream back")
         ->capture_default_str();
   }
 
@@ -349,8 +359,10 @@ class CommandLine {
   void AddList(CLI::App& job) {
     CLI::App* list = Add(job, "list", "List jobs, newest first", [](Session& s) { return s.List(); });
     list->add_option("--status", o_.states, "Only jobs in these states, e.g. Active,Paused")
-        ->delimiter(',')->allow_extra_args(false);
-    list->add_option("--limit", o_.limit, "At most so many; 0 for all")->check(CLI::NonNegativeNumber)
+        ->delimiter(',')
+        ->allow_extra_args(false);
+    list->add_option("--limit", o_.limit, "At most so many; 0 for all")
+        ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
   }
 
@@ -358,7 +370,8 @@ class CommandLine {
     CLI::App* create = Add(job, "create", "Create a job", [](Session& s) { return s.Create(); });
     create->footer(StrCat(kCreateExamples, "\n", kExitCodes));
     CreateFlags& c = o_.create;
-    create->add_option("--from", c.from, "A Job as protobuf JSON (- for standard input); other flags change it");
+    create->add_option("--from", c.from,
+                       "A Job as protobuf JSON (- for standard input); other flags change it");
     const auto group = [create](const std::string& name) { return create->add_option_group(name); };
 
     CLI::Option_group* operation = group("Operation");
@@ -366,11 +379,13 @@ class CommandLine {
     operation->add_option("--store", c.store, "Store of the objects, as stores.yaml names it");
     operation->add_option("--tag", c.tags, "put-tags: KEY=VALUE, up to ten; none removes all tags")
         ->allow_extra_args(false);
-    operation->add_option("--target-bucket", c.target_bucket, "copy: bucket of the copies; else each object's own");
+    operation->add_option("--target-bucket", c.target_bucket,
+                          "copy: bucket of the copies; else each object's own");
     operation->add_option("--target-prefix", c.target_prefix, "copy: put before each key, as it is");
     operation->add_option("--target-store", c.target_store, "copy: store of the copies; else the objects'");
     operation->add_option("--noop-duration", c.noop_duration, "noop: how long each task takes, e.g. 20ms");
-    operation->add_option("--noop-failure-fraction", c.noop_failure_fraction, "noop: share of tasks that fail, 0 to 1");
+    operation->add_option("--noop-failure-fraction", c.noop_failure_fraction,
+                          "noop: share of tasks that fail, 0 to 1");
 
     CLI::Option_group* manifest = group("Manifest");
     manifest->add_option("--manifest", c.manifest, "STORE/BUCKET/KEY of a CSV manifest");
@@ -379,10 +394,12 @@ class CommandLine {
     manifest->add_option("--manifest-key", c.manifest_key, "… key");
     manifest->add_option("--manifest-version", c.manifest_version, "Version of the manifest object");
     manifest->add_option("--manifest-etag", c.manifest_etag, "Its ETag; needed for stores of kind s3");
-    manifest->add_option("--fields", c.fields, "Its columns: Bucket,Key,VersionId,Ignore; default Bucket,Key");
+    manifest->add_option("--fields", c.fields,
+                         "Its columns: Bucket,Key,VersionId,Ignore; default Bucket,Key");
 
     CLI::Option_group* report = group("Report");
-    report->add_option("--report", c.report, "STORE/BUCKET[/PREFIX] of the completion report; else there is none");
+    report->add_option("--report", c.report,
+                       "STORE/BUCKET[/PREFIX] of the completion report; else there is none");
     report->add_option("--report-store", c.report_store, "The same in parts: store");
     report->add_option("--report-bucket", c.report_bucket, "… bucket");
     report->add_option("--report-prefix", c.report_prefix, "… prefix");
@@ -393,8 +410,10 @@ class CommandLine {
         ->check(CLI::Range(0, std::numeric_limits<int32_t>::max()));
     run->add_option("--description", c.description, "At most 256 characters");
     run->add_flag("--confirm-required", c.confirmation_required, "Wait for `job confirm` before running");
-    run->add_option("--failure-fraction", c.failure_fraction, "Stop when more than this share failed; default 0.5");
-    run->add_option("--failure-minimum", c.failure_minimum, "… of at least so many executed tasks; default 1000");
+    run->add_option("--failure-fraction", c.failure_fraction,
+                    "Stop when more than this share failed; default 0.5");
+    run->add_option("--failure-minimum", c.failure_minimum,
+                    "… of at least so many executed tasks; default 1000");
     run->add_option("--failure-tasks", c.failure_tasks, "Stop when more tasks than this failed");
     run->add_option("--failure-action", c.failure_action, "What stopping means: fail (default) or pause");
     run->add_flag("--no-failure-threshold", c.no_failure_threshold, "Never stop because of failed tasks");
@@ -420,7 +439,8 @@ ExitCode Run(int argc, const char* const* argv, const std::string& version) {
   if (const auto exit = line.Parse(argc, argv); exit.has_value()) return *exit;
   absl::Duration timeout;
   absl::Duration patience;
-  if (!absl::ParseDuration(options.timeout, &timeout) || timeout <= absl::ZeroDuration() || timeout > kLongestTimeout) {
+  if (!absl::ParseDuration(options.timeout, &timeout) || timeout <= absl::ZeroDuration() ||
+      timeout > kLongestTimeout) {
     return WrongUsage("--timeout is a duration like 30s, at most 24h");
   }
   if (!absl::ParseDuration(options.reconnect_timeout, &patience) || patience < absl::ZeroDuration()) {
@@ -428,7 +448,8 @@ ExitCode Run(int argc, const char* const* argv, const std::string& version) {
   }
   std::vector<std::string> servers;
   for (const std::string_view server : Split(options.server, ',')) {
-    if (StripWhitespace(server).empty()) return WrongUsage("--server names host:port, several separated by commas");
+    if (StripWhitespace(server).empty())
+      return WrongUsage("--server names host:port, several separated by commas");
     servers.emplace_back(StripWhitespace(server));
   }
   Client client(std::move(servers), timeout);

@@ -8,7 +8,8 @@
 
 namespace drover::cli {
 
-// Runs one command. Results go to standard output, progress, notes and errors to standard error; reads DROVER_SERVER.
+// Runs one command. Results go to standard output, progress, notes and errors to standard error; reads
+// DROVER_SERVER.
 ExitCode Run(int argc, const char* const* argv, const std::string& version);
 
 }  // namespace drover::cli

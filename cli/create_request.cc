@@ -17,7 +17,8 @@ bool SameWord(std::string_view a, std::string_view b) { return absl::EqualsIgnor
 
 absl::StatusOr<v1::Tag> ParseTag(std::string_view text) {
   const size_t equals = text.find('=');
-  if (equals == std::string_view::npos || equals == 0) return Usage(StrCat("--tag is KEY=VALUE, not \"", text, "\""));
+  if (equals == std::string_view::npos || equals == 0)
+    return Usage(StrCat("--tag is KEY=VALUE, not \"", text, "\""));
   v1::Tag tag;
   tag.set_key(std::string(text.substr(0, equals)));
   tag.set_value(std::string(text.substr(equals + 1)));
@@ -64,7 +65,8 @@ absl::Status SetOperation(const CreateFlags& flags, v1::Operation& operation) {
         return Usage("--noop-duration is a duration like 20ms or 1s");
       }
       noop.mutable_duration()->set_seconds(absl::ToInt64Seconds(duration));
-      noop.mutable_duration()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration % absl::Seconds(1))));
+      noop.mutable_duration()->set_nanos(
+          static_cast<int32_t>(absl::ToInt64Nanoseconds(duration % absl::Seconds(1))));
     }
     if (flags.noop_failure_fraction.has_value()) noop.set_failure_fraction(*flags.noop_failure_fraction);
   } else if (name == "put-tags") {
@@ -88,8 +90,9 @@ absl::Status SetManifest(const CreateFlags& flags, v1::Manifest& manifest) {
   const bool parts = flags.manifest_store || flags.manifest_bucket || flags.manifest_key;
   const bool any = parts || flags.manifest || flags.manifest_version || flags.manifest_etag || flags.fields;
   if (!any) {
-    return manifest.kind_case() == v1::Manifest::KIND_NOT_SET ? Usage("--manifest STORE/BUCKET/KEY is missing")
-                                                              : absl::OkStatus();
+    return manifest.kind_case() == v1::Manifest::KIND_NOT_SET
+               ? Usage("--manifest STORE/BUCKET/KEY is missing")
+               : absl::OkStatus();
   }
   if (flags.manifest && parts) {
     return Usage("give either --manifest, or --manifest-store, --manifest-bucket and --manifest-key");
@@ -133,7 +136,8 @@ absl::Status SetReport(const CreateFlags& flags, v1::Job& job) {
     }
     const size_t second = text.find('/', first + 1);
     report.set_store(std::string(text.substr(0, first)));
-    report.set_bucket(std::string(text.substr(first + 1, second == std::string_view::npos ? second : second - first - 1)));
+    report.set_bucket(
+        std::string(text.substr(first + 1, second == std::string_view::npos ? second : second - first - 1)));
     if (second != std::string_view::npos) report.set_prefix(std::string(text.substr(second + 1)));
   }
   if (flags.report_store) report.set_store(*flags.report_store);
@@ -155,7 +159,8 @@ absl::Status SetReport(const CreateFlags& flags, v1::Job& job) {
 }
 
 absl::Status SetFailurePolicy(const CreateFlags& flags, v1::Job& job) {
-  const bool threshold = flags.failure_fraction || flags.failure_minimum || flags.failure_tasks || flags.failure_action;
+  const bool threshold =
+      flags.failure_fraction || flags.failure_minimum || flags.failure_tasks || flags.failure_action;
   if (flags.no_failure_threshold) {
     if (threshold) return Usage("--no-failure-threshold goes with no other --failure-… flag");
     job.mutable_failure_policy()->Clear();
@@ -196,7 +201,8 @@ absl::Status ParseFields(std::string_view text, v1::CsvManifest& manifest) {
       manifest.add_fields(field);
       found = true;
     }
-    if (!found) return Usage(StrCat("--fields names columns Bucket, Key, VersionId or Ignore, not \"", part, "\""));
+    if (!found)
+      return Usage(StrCat("--fields names columns Bucket, Key, VersionId or Ignore, not \"", part, "\""));
   }
   return absl::OkStatus();
 }

@@ -15,13 +15,14 @@
 
 namespace drover::cli {
 
-// The flags as given; what is absent was not. The server checks values; here only what can't be put into a request.
+// The flags as given; what is absent was not. The server checks values; here only what can't be put into a
+// request.
 struct CreateFlags {
-  std::string from;                  // --from: a file with a Job as protobuf JSON; the other flags change it
-  std::string from_text;             // its content, already read
-  std::string operation;             // noop, put-tags, copy
+  std::string from;       // --from: a file with a Job as protobuf JSON; the other flags change it
+  std::string from_text;  // its content, already read
+  std::string operation;  // noop, put-tags, copy
   std::optional<std::string> store;
-  std::vector<std::string> tags;     // KEY=VALUE
+  std::vector<std::string> tags;  // KEY=VALUE
   std::optional<std::string> target_bucket;
   std::optional<std::string> target_prefix;
   std::optional<std::string> target_store;
@@ -55,8 +56,8 @@ struct CreateFlags {
   bool validate_only = false;
 };
 
-// The request of these flags. INVALID_ARGUMENT, in terms of the flags, if they don't make one: unknown operation, a flag
-// of another operation, a tag without '=', no manifest, …
+// The request of these flags. INVALID_ARGUMENT, in terms of the flags, if they don't make one: unknown
+// operation, a flag of another operation, a tag without '=', no manifest, …
 absl::StatusOr<v1::CreateJobRequest> BuildCreateRequest(const CreateFlags& flags);
 
 // "Bucket,Key,VersionId,Ignore" in any case, in the order of the file's columns.

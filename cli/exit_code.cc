@@ -18,7 +18,8 @@ ExitCode ExitCodeForJob(const v1::Job& job) {
 
 ExitCode ExitCodeForStatus(const absl::Status& status) {
   if (status.ok()) return ExitCode::kOk;
-  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ? ExitCode::kUnavailable : ExitCode::kError;
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ? ExitCode::kUnavailable
+                                                                         : ExitCode::kError;
 }
 
 }  // namespace drover::cli

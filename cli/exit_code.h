@@ -7,7 +7,8 @@
 
 namespace drover::cli {
 
-// Stable: scripts depend on the numbers. The codes of a job's end are those of `job watch` and `job create --wait`.
+// Stable: scripts depend on the numbers. The codes of a job's end are those of `job watch` and `job create
+// --wait`.
 enum class ExitCode {
   kOk = 0,                    // done; the job is complete and no task failed
   kError = 1,                 // the call was refused, or went wrong here

@@ -36,8 +36,8 @@ constexpr std::array<std::pair<v1::JobState, std::string_view>, 13> kStates = {{
 
 // Characters of a UTF-8 text: close enough to its width for padding.
 size_t Width(std::string_view text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 std::string Pad(std::string_view text, size_t width, bool right) {
@@ -55,10 +55,14 @@ std::string Shorten(const std::string& text, size_t limit) {
   return StrCat(text.substr(0, bytes), "…");
 }
 
-int64_t Executed(const v1::JobProgress& progress) { return progress.succeeded_tasks() + progress.failed_tasks(); }
+int64_t Executed(const v1::JobProgress& progress) {
+  return progress.succeeded_tasks() + progress.failed_tasks();
+}
 
 std::string Percent(int64_t part, int64_t whole) {
-  return whole <= 0 ? "-" : absl::StrFormat("%.1f%%", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
+  return whole <= 0
+             ? "-"
+             : absl::StrFormat("%.1f%%", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
 std::string OperationWord(const v1::Operation& operation) {
@@ -69,8 +73,7 @@ std::string OperationWord(const v1::Operation& operation) {
     default: break;
   }
   // Operations that this client has no flags for go by their name in the API.
-  const auto* field =
-      v1::Operation::descriptor()->FindFieldByNumber(static_cast<int>(operation.kind_case()));
+  const auto* field = v1::Operation::descriptor()->FindFieldByNumber(static_cast<int>(operation.kind_case()));
   return field == nullptr ? "-" : field->name();
 }
 
@@ -78,7 +81,8 @@ std::string OperationText(const v1::Operation& operation) {
   std::vector<std::string> parts = {OperationWord(operation)};
   if (!operation.store().empty()) parts.push_back(StrCat("in store ", operation.store()));
   if (operation.has_put_object_tagging()) {
-    for (const v1::Tag& tag : operation.put_object_tagging().tags()) parts.push_back(StrCat(tag.key(), "=", tag.value()));
+    for (const v1::Tag& tag : operation.put_object_tagging().tags())
+      parts.push_back(StrCat(tag.key(), "=", tag.value()));
   }
   if (operation.has_copy_object()) {
     const v1::CopyObject& copy = operation.copy_object();
@@ -97,13 +101,17 @@ std::string LocationText(const v1::ObjectLocation& location) {
 std::string ManifestText(const v1::Manifest& manifest) {
   switch (manifest.kind_case()) {
     case v1::Manifest::kCsv: {
-      const std::string etag = manifest.csv().etag().empty() ? "" : StrCat(" (ETag ", manifest.csv().etag(), ")");
+      const std::string etag =
+          manifest.csv().etag().empty() ? "" : StrCat(" (ETag ", manifest.csv().etag(), ")");
       return Printable(StrCat("csv ", LocationText(manifest.csv().location()), etag));
     }
-    case v1::Manifest::kInventory: return Printable(StrCat("inventory ", LocationText(manifest.inventory().location())));
+    case v1::Manifest::kInventory:
+      return Printable(StrCat("inventory ", LocationText(manifest.inventory().location())));
     case v1::Manifest::kGenerated:
-      return Printable(StrCat("listing of ", manifest.generated().store(), "/", manifest.generated().bucket()));
-    case v1::Manifest::kRedrive: return Printable(StrCat("failed tasks of job ", manifest.redrive().job_id()));
+      return Printable(
+          StrCat("listing of ", manifest.generated().store(), "/", manifest.generated().bucket()));
+    case v1::Manifest::kRedrive:
+      return Printable(StrCat("failed tasks of job ", manifest.redrive().job_id()));
     case v1::Manifest::kInline: return StrCat(manifest.inline_().objects_size(), " objects in the request");
     case v1::Manifest::KIND_NOT_SET: break;
   }
@@ -117,8 +125,8 @@ std::string ReportText(const v1::Job& job) {
   switch (status.state()) {
     case v1::ReportStatus::WRITTEN: return Printable(StrCat("written: ", place, status.manifest_key()));
     case v1::ReportStatus::WRITING:
-      return Printable(StrCat("being written, ", status.files_written(), " of ", status.files(), " files: ", place,
-                              request.prefix()));
+      return Printable(StrCat("being written, ", status.files_written(), " of ", status.files(),
+                              " files: ", place, request.prefix()));
     case v1::ReportStatus::FAILED: return Printable(StrCat("could not be written: ", status.error()));
     case v1::ReportStatus::NOT_NEEDED: return "none, as no task was executed";
     default: break;
@@ -208,7 +216,8 @@ absl::Time TimeOf(const google::protobuf::Timestamp& timestamp) {
   return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());
 }
 
-std::string FormatTable(const std::vector<Column>& columns, const std::vector<std::vector<std::string>>& rows) {
+std::string FormatTable(const std::vector<Column>& columns,
+                        const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths;
   for (const Column& column : columns) widths.push_back(Width(column.title));
   for (const auto& row : rows) {
@@ -240,8 +249,15 @@ std::string JobTable(const std::vector<v1::Job>& jobs, absl::Time now) {
                     created == absl::InfinitePast() ? "-" : FormatSpan(now - created),
                     Shorten(Printable(job.description()), kDescription)});
   }
-  return FormatTable({{"JOB"}, {"STATE"}, {"PRIORITY", true}, {"OPERATION"}, {"TASKS", true}, {"DONE", true},
-                      {"FAILED", true}, {"AGE", true}, {"DESCRIPTION"}},
+  return FormatTable({{"JOB"},
+                      {"STATE"},
+                      {"PRIORITY", true},
+                      {"OPERATION"},
+                      {"TASKS", true},
+                      {"DONE", true},
+                      {"FAILED", true},
+                      {"AGE", true},
+                      {"DESCRIPTION"}},
                      rows);
 }
 
@@ -258,8 +274,10 @@ std::string JobDetails(const v1::Job& job, absl::Time now) {
       state_time == absl::InfinitePast() ? "" : StrCat(", for ", FormatSpan(now - state_time));
   line("State", StrCat(StateName(job.state()), IsTerminal(job.state()) ? "" : since));
   if (!job.state_reason().code().empty()) {
-    const std::string by = job.state_reason().caller().empty() ? "" : StrCat(" (", job.state_reason().caller(), ")");
-    const std::string words = job.state_reason().message().empty() ? "" : StrCat(": ", job.state_reason().message());
+    const std::string by =
+        job.state_reason().caller().empty() ? "" : StrCat(" (", job.state_reason().caller(), ")");
+    const std::string words =
+        job.state_reason().message().empty() ? "" : StrCat(": ", job.state_reason().message());
     line("Reason", Printable(StrCat(job.state_reason().code(), words, by)));
   }
   line("Priority", StrCat(job.priority()));
@@ -281,9 +299,10 @@ std::string JobDetails(const v1::Job& job, absl::Time now) {
 
 std::string JobSummary(const v1::Job& job) {
   const v1::JobProgress& progress = job.progress();
-  std::string out = StrCat("job ", Printable(job.job_id()), " is ", StateName(job.state()), ": ",
-                           FormatCount(progress.succeeded_tasks()), " succeeded, ", FormatCount(progress.failed_tasks()),
-                           " failed, of ", FormatCount(progress.total_tasks()), " tasks");
+  std::string out =
+      StrCat("job ", Printable(job.job_id()), " is ", StateName(job.state()), ": ",
+             FormatCount(progress.succeeded_tasks()), " succeeded, ", FormatCount(progress.failed_tasks()),
+             " failed, of ", FormatCount(progress.total_tasks()), " tasks");
   if (progress.unconfirmed_tasks() > 0) {
     StrAppend(&out, " (", FormatCount(progress.unconfirmed_tasks()), " unconfirmed)");
   }
@@ -300,17 +319,27 @@ std::string WorkerTable(const std::vector<v1::Worker>& workers, absl::Time now) 
   for (const v1::Worker& worker : workers) {
     const absl::Time created = TimeOf(worker.create_time());
     const absl::Time expires = TimeOf(worker.expire_time());
-    rows.push_back({Printable(worker.name()), Printable(worker.session_id()), Printable(worker.version()),
-                    Printable(worker.controller()), worker.draining() ? "draining" : "ready", StrCat(worker.leases()),
-                    created == absl::InfinitePast() ? "-" : FormatSpan(now - created),
-                    expires == absl::InfinitePast() ? "-" : FormatSpan(expires - now),
-                    Printable(absl::StrJoin(worker.operations(), ",")), Printable(absl::StrJoin(worker.stores(), ",")),
-                    worker.mismatched_stores().empty() ? "-"
-                                                       : Printable(absl::StrJoin(worker.mismatched_stores(), ",")),
-                    Labels(worker.labels())});
+    rows.push_back(
+        {Printable(worker.name()), Printable(worker.session_id()), Printable(worker.version()),
+         Printable(worker.controller()), worker.draining() ? "draining" : "ready", StrCat(worker.leases()),
+         created == absl::InfinitePast() ? "-" : FormatSpan(now - created),
+         expires == absl::InfinitePast() ? "-" : FormatSpan(expires - now),
+         Printable(absl::StrJoin(worker.operations(), ",")), Printable(absl::StrJoin(worker.stores(), ",")),
+         worker.mismatched_stores().empty() ? "-" : Printable(absl::StrJoin(worker.mismatched_stores(), ",")),
+         Labels(worker.labels())});
   }
-  return FormatTable({{"WORKER"}, {"SESSION"}, {"VERSION"}, {"CONTROLLER"}, {"STATUS"}, {"LEASES", true}, {"AGE", true},
-                      {"EXPIRES IN", true}, {"OPERATIONS"}, {"STORES"}, {"MISMATCHED"}, {"LABELS"}},
+  return FormatTable({{"WORKER"},
+                      {"SESSION"},
+                      {"VERSION"},
+                      {"CONTROLLER"},
+                      {"STATUS"},
+                      {"LEASES", true},
+                      {"AGE", true},
+                      {"EXPIRES IN", true},
+                      {"OPERATIONS"},
+                      {"STORES"},
+                      {"MISMATCHED"},
+                      {"LABELS"}},
                      rows);
 }
 

@@ -1,6 +1,6 @@
-// What `drover` prints: tables and details for people, protobuf JSON for scripts, errors with the fields that are wrong.
-// Pure functions of their arguments. Whatever a server sends, no control character of it reaches the terminal in the
-// forms for people.
+// What `drover` prints: tables and details for people, protobuf JSON for scripts, errors with the fields that
+// are wrong. Pure functions of their arguments. Whatever a server sends, no control character of it reaches
+// the terminal in the forms for people.
 #ifndef DROVER_CLI_OUTPUT_H_
 #define DROVER_CLI_OUTPUT_H_
 
@@ -31,12 +31,14 @@ std::string Printable(std::string_view text);
 
 absl::Time TimeOf(const google::protobuf::Timestamp& timestamp);
 
-// Columns padded to their widest cell, two blanks between them, no blanks at line ends. Numbers go to the right.
+// Columns padded to their widest cell, two blanks between them, no blanks at line ends. Numbers go to the
+// right.
 struct Column {
   std::string title;
   bool right = false;
 };
-std::string FormatTable(const std::vector<Column>& columns, const std::vector<std::vector<std::string>>& rows);
+std::string FormatTable(const std::vector<Column>& columns,
+                        const std::vector<std::vector<std::string>>& rows);
 
 // A row for each job, newest first as given.
 std::string JobTable(const std::vector<v1::Job>& jobs, absl::Time now);
@@ -47,7 +49,8 @@ std::string JobSummary(const v1::Job& job);
 // A row for each worker.
 std::string WorkerTable(const std::vector<v1::Worker>& workers, absl::Time now);
 
-// Protobuf JSON, numbers that are 0 included: indented over several lines, or one line. Ends with a line feed.
+// Protobuf JSON, numbers that are 0 included: indented over several lines, or one line. Ends with a line
+// feed.
 std::string ToJson(const google::protobuf::Message& message, bool indented);
 
 // Where Client keeps the google.rpc.Status of a refused call in an absl::Status.

@@ -15,7 +15,9 @@ constexpr size_t kShortestBar = 10;
 // Carriage return, and erase to the end of the line (ECMA-48).
 constexpr std::string_view kEraseLine = "\r\x1b[K";
 
-int64_t Executed(const v1::Job& job) { return job.progress().succeeded_tasks() + job.progress().failed_tasks(); }
+int64_t Executed(const v1::Job& job) {
+  return job.progress().succeeded_tasks() + job.progress().failed_tasks();
+}
 
 std::string Reason(const v1::Job& job) {
   const v1::StateReason& reason = job.state_reason();
@@ -66,8 +68,9 @@ std::string ProgressLine(const v1::Job& job, double per_second, size_t columns) 
     return Cut(StrCat(state, "  ", FormatCount(progress.total_tasks()), " tasks found"), columns);
   }
   const int64_t executed = Executed(job);
-  const double share =
-      progress.total_tasks() == 0 ? 1 : static_cast<double>(executed) / static_cast<double>(progress.total_tasks());
+  const double share = progress.total_tasks() == 0
+                           ? 1
+                           : static_cast<double>(executed) / static_cast<double>(progress.total_tasks());
   std::string figures = absl::StrFormat("%5.1f%%  %s/%s", 100 * share, FormatCount(executed),
                                         FormatCount(progress.total_tasks()));
   const bool running = job.state() == v1::ACTIVE || job.state() == v1::PAUSING;
@@ -78,7 +81,8 @@ std::string ProgressLine(const v1::Job& job, double per_second, size_t columns) 
     StrAppend(&figures, "  ", FormatSpan(absl::Seconds(left)), " left");
   }
   if (job.report_status().state() == v1::ReportStatus::WRITING) {
-    StrAppend(&figures, "  report ", job.report_status().files_written(), "/", job.report_status().files(), " files");
+    StrAppend(&figures, "  report ", job.report_status().files_written(), "/", job.report_status().files(),
+              " files");
   }
   // While all goes well the state says enough; a reason matters when the job stands still.
   if (!running) StrAppend(&figures, Reason(job));
@@ -93,7 +97,8 @@ void ProgressView::Update(const v1::Job& job) {
   if (IsTerminal(job.state())) return;
   if (columns_.has_value()) {
     // The last column stays free: some terminals wrap when it is written.
-    write_(StrCat(kEraseLine, ProgressLine(job, rate_.per_second(), *columns_ - std::min<size_t>(*columns_, 1))));
+    write_(StrCat(kEraseLine,
+                  ProgressLine(job, rate_.per_second(), *columns_ - std::min<size_t>(*columns_, 1))));
     drawn_ = true;
     return;
   }

@@ -33,12 +33,12 @@ class RateMeter {
 // "[=====>    ]" with `filled` of it done, `width` characters between the brackets.
 std::string Bar(double filled, size_t width);
 
-// One line about a job that has not ended, at most `columns` wide (0: any width, and no bar): state, share, counts,
-// rate, failures, time left.
+// One line about a job that has not ended, at most `columns` wide (0: any width, and no bar): state, share,
+// counts, rate, failures, time left.
 std::string ProgressLine(const v1::Job& job, double per_second, size_t columns);
 
-// Draws updates. On a terminal one line is rewritten; elsewhere a line is written at a change of state or reason, and
-// every kPlainInterval while the counts change. Not thread-safe.
+// Draws updates. On a terminal one line is rewritten; elsewhere a line is written at a change of state or
+// reason, and every kPlainInterval while the counts change. Not thread-safe.
 class ProgressView {
  public:
   static constexpr absl::Duration kPlainInterval = absl::Seconds(5);

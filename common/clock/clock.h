@@ -15,7 +15,8 @@ class Clock {
   virtual ~Clock() = default;
   // Wall time, for people and for records.
   virtual absl::Time Now() const = 0;
-  // Time since an arbitrary point that never jumps and counts suspended time (CLOCK_BOOTTIME): for timeouts and fences.
+  // Time since an arbitrary point that never jumps and counts suspended time (CLOCK_BOOTTIME): for timeouts
+  // and fences.
   virtual absl::Duration Elapsed() const = 0;
 };
 

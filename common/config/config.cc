@@ -39,7 +39,8 @@ std::string EnvironmentName(std::string_view name) {
 }
 
 std::string BytesText(int64_t value) {
-  constexpr std::pair<int64_t, std::string_view> kUnits[] = {{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}};
+  constexpr std::pair<int64_t, std::string_view> kUnits[] = {
+      {1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}};
   for (const auto& [size, unit] : kUnits) {
     if (value != 0 && value % size == 0) return StrCat(value / size, unit);
   }
@@ -81,9 +82,11 @@ absl::StatusOr<absl::Duration> ParseDurationSetting(std::string_view text) {
 }
 
 absl::StatusOr<int64_t> ParseBytesSetting(std::string_view text) {
-  const absl::Status bad = absl::InvalidArgumentError("must be a number of bytes like 4096, 512KiB, 8MiB or 2GiB");
+  const absl::Status bad =
+      absl::InvalidArgumentError("must be a number of bytes like 4096, 512KiB, 8MiB or 2GiB");
   int64_t unit = 1;
-  for (const auto& [suffix, size] : {std::pair<std::string_view, int64_t>{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}}) {
+  for (const auto& [suffix, size] :
+       {std::pair<std::string_view, int64_t>{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}}) {
     if (EndsWith(text, suffix)) {
       unit = size;
       text.remove_suffix(suffix.size());
@@ -91,7 +94,8 @@ absl::StatusOr<int64_t> ParseBytesSetting(std::string_view text) {
     }
   }
   int64_t value = 0;
-  if (!ParseInteger(text, &value) || value < 0 || value > std::numeric_limits<int64_t>::max() / unit) return bad;
+  if (!ParseInteger(text, &value) || value < 0 || value > std::numeric_limits<int64_t>::max() / unit)
+    return bad;
   return value * unit;
 }
 
@@ -100,9 +104,11 @@ ConfigTable::ConfigTable(std::string program, std::string summary, std::string v
 
 void ConfigTable::Section(std::string title) { section_ = std::move(title); }
 
-ConfigTable::Setting& ConfigTable::Add(std::string name, std::string type, std::string default_value, std::string help) {
+ConfigTable::Setting& ConfigTable::Add(std::string name, std::string type, std::string default_value,
+                                       std::string help) {
   const bool reserved = std::find(std::begin(kReserved), std::end(kReserved), name) != std::end(kReserved);
-  const bool taken = std::any_of(settings_.begin(), settings_.end(), [&](const Setting& s) { return s.name == name; });
+  const bool taken =
+      std::any_of(settings_.begin(), settings_.end(), [&](const Setting& s) { return s.name == name; });
   if (reserved || taken) {
     std::fprintf(stderr, "setting %s is declared twice\n", name.c_str());
     std::abort();
@@ -129,7 +135,8 @@ void ConfigTable::AddSecret(std::string name, std::string* value, std::string he
   setting.parse = [value](const std::string& text) -> absl::StatusOr<Setter> {
     return Setter([=] { *value = text; });
   };
-  Setting& file = Add(StrCat(name, "-file"), "file name", "", StrCat("A file that holds ", name, " (instead of it)."));
+  Setting& file =
+      Add(StrCat(name, "-file"), "file name", "", StrCat("A file that holds ", name, " (instead of it)."));
   file.parse = [value](const std::string& path) -> absl::StatusOr<Setter> {
     DROVER_ASSIGN_OR_RETURN(std::string text, ReadWholeFile(path));
     const size_t end = text.find_last_not_of("\r\n");
@@ -138,7 +145,8 @@ void ConfigTable::AddSecret(std::string name, std::string* value, std::string he
   };
 }
 
-void ConfigTable::AddChoice(std::string name, std::string* value, std::vector<std::string> choices, std::string help) {
+void ConfigTable::AddChoice(std::string name, std::string* value, std::vector<std::string> choices,
+                            std::string help) {
   const std::string list = absl::StrJoin(choices, ", ");
   Add(std::move(name), StrCat("one of ", list), *value, std::move(help)).parse =
       [=, choices = std::move(choices)](const std::string& text) -> absl::StatusOr<Setter> {
@@ -163,17 +171,20 @@ void ConfigTable::AddInt64(std::string name, int64_t value, int64_t min, int64_t
   Add(std::move(name), StrCat("integer, ", min, " to ", max), StrCat(value), std::move(help)).parse =
       [=](const std::string& text) -> absl::StatusOr<Setter> {
     int64_t parsed = 0;
-    if (!ParseInteger(text, &parsed)) return absl::InvalidArgumentError(StrCat("must be an integer, ", min, " to ", max));
+    if (!ParseInteger(text, &parsed))
+      return absl::InvalidArgumentError(StrCat("must be an integer, ", min, " to ", max));
     if (parsed < min || parsed > max) return OutOfRange(StrCat(min), StrCat(max));
     return Setter([=] { set(parsed); });
   };
 }
 
 void ConfigTable::AddDouble(std::string name, double* value, double min, double max, std::string help) {
-  Add(std::move(name), StrCat("number, ", DoubleText(min), " to ", DoubleText(max)), DoubleText(*value), std::move(help))
+  Add(std::move(name), StrCat("number, ", DoubleText(min), " to ", DoubleText(max)), DoubleText(*value),
+      std::move(help))
       .parse = [=](const std::string& text) -> absl::StatusOr<Setter> {
     double parsed = 0;
-    if (!absl::SimpleAtod(text, &parsed) || std::isnan(parsed)) return absl::InvalidArgumentError("must be a number");
+    if (!absl::SimpleAtod(text, &parsed) || std::isnan(parsed))
+      return absl::InvalidArgumentError("must be a number");
     if (parsed < min || parsed > max) return OutOfRange(DoubleText(min), DoubleText(max));
     return Setter([=] { *value = parsed; });
   };
@@ -183,8 +194,8 @@ void ConfigTable::AddDuration(std::string name, absl::Duration* value, absl::Dur
                               std::string help) {
   const std::string from = absl::FormatDuration(min);
   const std::string to = absl::FormatDuration(max);
-  Add(std::move(name), StrCat("duration, ", from, " to ", to), absl::FormatDuration(*value), std::move(help)).parse =
-      [=](const std::string& text) -> absl::StatusOr<Setter> {
+  Add(std::move(name), StrCat("duration, ", from, " to ", to), absl::FormatDuration(*value), std::move(help))
+      .parse = [=](const std::string& text) -> absl::StatusOr<Setter> {
     DROVER_ASSIGN_OR_RETURN(const absl::Duration parsed, ParseDurationSetting(text));
     if (parsed < min || parsed > max) return OutOfRange(from, to);
     return Setter([=] { *value = parsed; });
@@ -192,7 +203,8 @@ void ConfigTable::AddDuration(std::string name, absl::Duration* value, absl::Dur
 }
 
 void ConfigTable::AddBytes(std::string name, int64_t* value, int64_t min, int64_t max, std::string help) {
-  Add(std::move(name), StrCat("bytes, ", BytesText(min), " to ", BytesText(max)), BytesText(*value), std::move(help))
+  Add(std::move(name), StrCat("bytes, ", BytesText(min), " to ", BytesText(max)), BytesText(*value),
+      std::move(help))
       .parse = [=](const std::string& text) -> absl::StatusOr<Setter> {
     DROVER_ASSIGN_OR_RETURN(const int64_t parsed, ParseBytesSetting(text));
     if (parsed < min || parsed > max) return OutOfRange(BytesText(min), BytesText(max));
@@ -214,13 +226,17 @@ void ConfigTable::AddList(std::string name, std::vector<std::string>* value, std
   };
 }
 
-void ConfigTable::AddCommand(std::string name, std::string help) { commands_.push_back({std::move(name), std::move(help)}); }
+void ConfigTable::AddCommand(std::string name, std::string help) {
+  commands_.push_back({std::move(name), std::move(help)});
+}
 
 void ConfigTable::AddCheck(std::function<absl::Status()> check) { checks_.push_back(std::move(check)); }
 
 absl::Status ConfigTable::ReadFile(const std::string& path, std::vector<std::optional<Given>>& given) const {
   DROVER_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(path));
-  const auto bad = [&](std::string_view what) { return absl::InvalidArgumentError(StrCat(path, ": ", what)); };
+  const auto bad = [&](std::string_view what) {
+    return absl::InvalidArgumentError(StrCat(path, ": ", what));
+  };
   try {
     const YAML::Node root = YAML::Load(text);
     if (root.IsNull()) return absl::OkStatus();
@@ -231,7 +247,8 @@ absl::Status ConfigTable::ReadFile(const std::string& path, std::vector<std::opt
       if (!entry.first.IsScalar()) return bad("a key must be the name of a setting");
       const std::string key = entry.first.Scalar();
       const std::string where = StrCat("line ", entry.first.Mark().line + 1, ": ", key);
-      const auto it = std::find_if(settings_.begin(), settings_.end(), [&](const Setting& s) { return s.name == key; });
+      const auto it =
+          std::find_if(settings_.begin(), settings_.end(), [&](const Setting& s) { return s.name == key; });
       if (it == settings_.end()) {
         problems.push_back(StrCat(where, ": no such setting"));
         continue;
@@ -318,7 +335,8 @@ absl::StatusOr<ConfigTable::Result> ConfigTable::Parse(int argc, const char* con
     absl::StatusOr<Setter> setter = setting.parse(given[i]->text);
     if (!setter.ok()) {
       const std::string got = setting.secret ? "" : StrCat(", got \"", given[i]->text, "\"");
-      problems.push_back(StrCat(setting.name, ": ", FromAbsl(setter.status().message()), got, " (", given[i]->origin, ")"));
+      problems.push_back(
+          StrCat(setting.name, ": ", FromAbsl(setter.status().message()), got, " (", given[i]->origin, ")"));
       continue;
     }
     setters.push_back(*std::move(setter));
@@ -359,22 +377,27 @@ std::string ConfigTable::Markdown() const {
   const std::string* section = nullptr;
   for (const Setting& setting : settings_) {
     if (section == nullptr || *section != setting.section) {
-      if (!setting.section.empty()) StrAppend(&out, section == nullptr ? "" : "\n", "### ", setting.section, "\n\n");
-      out += "| setting | environment | type and range | default | meaning |\n| --- | --- | --- | --- | --- |\n";
+      if (!setting.section.empty())
+        StrAppend(&out, section == nullptr ? "" : "\n", "### ", setting.section, "\n\n");
+      out +=
+          "| setting | environment | type and range | default | meaning |\n| --- | --- | --- | --- | --- |\n";
       section = &setting.section;
     }
-    const std::string shown = setting.default_value.empty() ? "" : StrCat("`", Cell(setting.default_value), "`");
-    StrAppend(&out, "| `", setting.name, "` | `", EnvironmentName(setting.name), "` | ", Cell(setting.type), " | ", shown,
-              " | ", Cell(setting.help), " |\n");
+    const std::string shown =
+        setting.default_value.empty() ? "" : StrCat("`", Cell(setting.default_value), "`");
+    StrAppend(&out, "| `", setting.name, "` | `", EnvironmentName(setting.name), "` | ", Cell(setting.type),
+              " | ", shown, " | ", Cell(setting.help), " |\n");
   }
   return out;
 }
 
 std::string ConfigTable::Help() const {
-  std::string out = StrCat(summary_, "\n\nUsage: ", program_, " [FLAGS]", commands_.empty() ? "" : " [COMMAND]", "\n");
+  std::string out =
+      StrCat(summary_, "\n\nUsage: ", program_, " [FLAGS]", commands_.empty() ? "" : " [COMMAND]", "\n");
   if (!commands_.empty()) {
     out += "\nCommands:\n";
-    for (const Command& command : commands_) StrAppend(&out, "  ", command.name, "\n      ", command.help, "\n");
+    for (const Command& command : commands_)
+      StrAppend(&out, "  ", command.name, "\n      ", command.help, "\n");
   }
   const std::string* section = nullptr;
   for (const Setting& setting : settings_) {
@@ -383,21 +406,24 @@ std::string ConfigTable::Help() const {
       section = &setting.section;
     }
     StrAppend(&out, "  --", setting.name, "  (", setting.type,
-              setting.default_value.empty() ? "" : StrCat("; default ", setting.default_value), ")\n      ", setting.help,
-              "\n");
+              setting.default_value.empty() ? "" : StrCat("; default ", setting.default_value), ")\n      ",
+              setting.help, "\n");
   }
-  StrAppend(&out, "\nAlways:\n  --config FILE\n      A YAML file: one flat map from settings to values.\n",
-            "  --help, --version, --help-markdown\n",
-            "  --print-config\n      Print the effective settings and where each comes from, and exit.\n",
-            "\nA setting's value comes from its flag, else from the environment (--db-pool is DROVER_DB_POOL),\n",
-            "else from the file, else it is the default.\n");
+  StrAppend(
+      &out, "\nAlways:\n  --config FILE\n      A YAML file: one flat map from settings to values.\n",
+      "  --help, --version, --help-markdown\n",
+      "  --print-config\n      Print the effective settings and where each comes from, and exit.\n",
+      "\nA setting's value comes from its flag, else from the environment (--db-pool is DROVER_DB_POOL),\n",
+      "else from the file, else it is the default.\n");
   return out;
 }
 
 std::string ConfigTable::Effective() const {
   std::string out;
   for (const Setting& setting : settings_) {
-    const std::string shown = !setting.secret ? setting.current : setting.origin == "default" ? "(not set)" : "(set)";
+    const std::string shown = !setting.secret               ? setting.current
+                              : setting.origin == "default" ? "(not set)"
+                                                            : "(set)";
     StrAppend(&out, setting.name, ": ", shown, "  # ", setting.origin, "\n");
   }
   return out;

@@ -1,23 +1,26 @@
-// The settings of a program, declared in one table. Each setting is a flag, an environment variable and a key of the
-// configuration file; docs/configuration.md is generated from the same table.
+// The settings of a program, declared in one table. Each setting is a flag, an environment variable and a key
+// of the configuration file; docs/configuration.md is generated from the same table.
 //
-//   struct Options { std::string listen = "127.0.0.1:7600"; absl::Duration session_ttl = absl::Seconds(15); };
+//   struct Options { std::string listen = "127.0.0.1:7600"; absl::Duration session_ttl = absl::Seconds(15);
+//   };
 //
 //   Options options;
 //   ConfigTable config("drover-controller", "Runs jobs.", DROVER_VERSION);
 //   config.Section("Network");
 //   config.AddString("listen", &options.listen, "Address of the gRPC server, host:port.");
 //   config.Section("Workers");
-//   config.AddDuration("session-ttl", &options.session_ttl, absl::Seconds(3), absl::Minutes(10), "When a session ends.");
-//   config.AddCommand("migrate", "Brings the database's schema up to date, and exits.");
+//   config.AddDuration("session-ttl", &options.session_ttl, absl::Seconds(3), absl::Minutes(10), "When a
+//   session ends."); config.AddCommand("migrate", "Brings the database's schema up to date, and exits.");
 //   const std::string command = config.ParseOrExit(argc, argv);    // "" or "migrate"
 //
-// A value comes from the first of: the flag --session-ttl, the environment variable DROVER_SESSION_TTL, the key
-// session-ttl of the file named by --config (YAML, one flat map), the default (what the variable held when it was added).
-// Every program also has --help, --version, --print-config (the effective settings and where each comes from) and
+// A value comes from the first of: the flag --session-ttl, the environment variable DROVER_SESSION_TTL, the
+// key session-ttl of the file named by --config (YAML, one flat map), the default (what the variable held
+// when it was added). Every program also has --help, --version, --print-config (the effective settings and
+// where each comes from) and
 // --help-markdown.
 //
-// Secrets (AddSecret) are never printed. They can also be given as --NAME-file, the name of a file that holds them.
+// Secrets (AddSecret) are never printed. They can also be given as --NAME-file, the name of a file that holds
+// them.
 #ifndef DROVER_COMMON_CONFIG_CONFIG_H_
 #define DROVER_COMMON_CONFIG_CONFIG_H_
 
@@ -45,8 +48,8 @@ absl::StatusOr<absl::Duration> ParseDurationSetting(std::string_view text);
 // "1048576", "512KiB", "8MiB", "2GiB", not negative. INVALID_ARGUMENT says what is expected.
 absl::StatusOr<int64_t> ParseBytesSetting(std::string_view text);
 
-// Not thread-safe: it is built, parsed and done with at the start of main(). The variables given to Add… are written by
-// Parse only, and only if everything is right.
+// Not thread-safe: it is built, parsed and done with at the start of main(). The variables given to Add… are
+// written by Parse only, and only if everything is right.
 class ConfigTable {
  public:
   using Environment = std::function<std::optional<std::string>(const std::string& name)>;
@@ -62,7 +65,8 @@ class ConfigTable {
   void AddChoice(std::string name, std::string* value, std::vector<std::string> choices, std::string help);
   void AddBool(std::string name, bool* value, std::string help);
   void AddDouble(std::string name, double* value, double min, double max, std::string help);
-  void AddDuration(std::string name, absl::Duration* value, absl::Duration min, absl::Duration max, std::string help);
+  void AddDuration(std::string name, absl::Duration* value, absl::Duration min, absl::Duration max,
+                   std::string help);
   // Written as "8MiB" or as a number of bytes.
   void AddBytes(std::string name, int64_t* value, int64_t min, int64_t max, std::string help);
   // Separated by commas, or a list in the file.
@@ -70,8 +74,9 @@ class ConfigTable {
   template <std::integral T>
     requires(!std::same_as<T, bool>)
   void AddInteger(std::string name, T* value, T min, T max, std::string help) {
-    AddInt64(std::move(name), static_cast<int64_t>(*value), static_cast<int64_t>(min), static_cast<int64_t>(max),
-             std::move(help), [value](int64_t parsed) { *value = static_cast<T>(parsed); });
+    AddInt64(std::move(name), static_cast<int64_t>(*value), static_cast<int64_t>(min),
+             static_cast<int64_t>(max), std::move(help),
+             [value](int64_t parsed) { *value = static_cast<T>(parsed); });
   }
 
   // A word that may stand on the command line, at most one of them.
@@ -85,18 +90,21 @@ class ConfigTable {
     std::optional<std::string> text;  // set: print it on standard output and exit with 0
   };
 
-  // Reads flags, environment and file. INVALID_ARGUMENT (or the file's error) names every wrong setting, where its value
-  // came from and what is expected; no variable is changed then, except by a failed check of AddCheck.
+  // Reads flags, environment and file. INVALID_ARGUMENT (or the file's error) names every wrong setting,
+  // where its value came from and what is expected; no variable is changed then, except by a failed check of
+  // AddCheck.
   absl::StatusOr<Result> Parse(int argc, const char* const* argv, const Environment& environment);
 
-  // Parse with the process's environment; prints and exits with 0 for --help and the like, with 2 for an error.
+  // Parse with the process's environment; prints and exits with 0 for --help and the like, with 2 for an
+  // error.
   std::string ParseOrExit(int argc, const char* const* argv);
 
   // The table as Markdown, a section per heading. Needs no Parse.
   std::string Markdown() const;
   // What --help prints.
   std::string Help() const;
-  // The effective settings after Parse, a line each: name, value, origin. Secrets show only whether they are set.
+  // The effective settings after Parse, a line each: name, value, origin. Secrets show only whether they are
+  // set.
   std::string Effective() const;
 
  private:

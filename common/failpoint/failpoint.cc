@@ -59,7 +59,8 @@ absl::Status Bad(std::string_view term, std::string_view what) {
 }
 
 bool IsName(std::string_view name) {
-  return !name.empty() && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_.-") == std::string_view::npos;
+  return !name.empty() &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_.-") == std::string_view::npos;
 }
 
 // Takes "word(number)" from the front of `text`; false if it is not there.
@@ -67,7 +68,8 @@ bool TakeCall(std::string_view& text, std::string_view word, int64_t& number) {
   std::string_view rest = text;
   if (!ConsumePrefix(&rest, word) || !ConsumePrefix(&rest, "(")) return false;
   const size_t end = rest.find(')');
-  if (end == std::string_view::npos || !ParseInteger(rest.substr(0, end), &number) || number < 0) return false;
+  if (end == std::string_view::npos || !ParseInteger(rest.substr(0, end), &number) || number < 0)
+    return false;
   text = rest.substr(end + 1);
   return true;
 }
@@ -105,15 +107,18 @@ absl::Status ParsePoint(std::string_view term, std::string& name, Point& point) 
   if (!IsName(name)) return Bad(term, "a name is made of a-z 0-9 _ . -");
   std::string_view rest = StripWhitespace(term.substr(equals + 1));
   bool counted = false;
-  if (const size_t star = rest.find('*'); star != std::string_view::npos && rest[0] >= '0' && rest[0] <= '9') {
+  if (const size_t star = rest.find('*');
+      star != std::string_view::npos && rest[0] >= '0' && rest[0] <= '9') {
     if (!ParseInteger(rest.substr(0, star), &point.times)) return Bad(term, "no number before '*'");
     counted = true;
     rest.remove_prefix(star + 1);
   }
-  if (rest.substr(0, 5) == "skip(" && !TakeCall(rest, "skip", point.skip)) return Bad(term, "skip(N) takes a number");
+  if (rest.substr(0, 5) == "skip(" && !TakeCall(rest, "skip", point.skip))
+    return Bad(term, "skip(N) takes a number");
   if (absl::Status status = ParseAction(term, rest, point); !status.ok()) return status;
   if (!counted && ConsumePrefix(&rest, "*")) {
-    if (!ParseInteger(rest, &point.times) || point.times < 1) return Bad(term, "no positive number after '*'");
+    if (!ParseInteger(rest, &point.times) || point.times < 1)
+      return Bad(term, "no positive number after '*'");
     rest = {};
   }
   if (point.times < 1) return Bad(term, "the count must be positive");
@@ -121,8 +126,10 @@ absl::Status ParsePoint(std::string_view term, std::string& name, Point& point) 
   return absl::OkStatus();
 }
 
-// Only async-signal-safe calls matter little here; what matters is that the marker is on its way before the action.
-void WriteMarker(const std::string& directory, std::string_view name, int64_t count, std::string_view action) {
+// Only async-signal-safe calls matter little here; what matters is that the marker is on its way before the
+// action.
+void WriteMarker(const std::string& directory, std::string_view name, int64_t count,
+                 std::string_view action) {
   if (directory.empty()) return;
   const std::string path = StrCat(directory, "/", name);
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);

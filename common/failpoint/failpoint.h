@@ -15,14 +15,15 @@
 //   action  = "kill"            SIGKILL to this process
 //           | "stop"            SIGSTOP to this process
 //           | "sleep(" ms ")"   the calling thread sleeps, at most 10 minutes
-//           | "pause"           the calling thread waits until the file DIR/name.go exists, or Resume(name); at most
+//           | "pause"           the calling thread waits until the file DIR/name.go exists, or Resume(name);
+//           at most
 //                               10 minutes, so that a forgotten one does not hang a machine
-//           | "error" [ "(" code ")" ]   the caller fails; code is a number of absl::StatusCode (default 14, UNAVAILABLE)
-//           | "off"             only counts and marks
+//           | "error" [ "(" code ")" ]   the caller fails; code is a number of absl::StatusCode (default 14,
+//           UNAVAILABLE) | "off"             only counts and marks
 //
-// Names are [a-z0-9_.-]+. `skip` lets that many hits pass first; `count` bounds how often the action is taken (default:
-// always). When an action is taken and DROVER_FAILPOINT_DIR is set, a line "PID COUNT ACTION" is first appended to the
-// file DIR/name, which a test can wait for.
+// Names are [a-z0-9_.-]+. `skip` lets that many hits pass first; `count` bounds how often the action is taken
+// (default: always). When an action is taken and DROVER_FAILPOINT_DIR is set, a line "PID COUNT ACTION" is
+// first appended to the file DIR/name, which a test can wait for.
 //
 // Thread-safe. Built with DROVER_FAILPOINTS=OFF, the points stay but configuring one is FAILED_PRECONDITION.
 #ifndef DROVER_COMMON_FAILPOINT_FAILPOINT_H_
@@ -57,11 +58,12 @@ inline absl::Status HitStatus(std::string_view name) {
   return internal::HitConfigured(name);
 }
 
-// Replaces all points by `spec` ("" for none); `directory` is where marker files go ("" for none). INVALID_ARGUMENT
-// says what is wrong with the spec and leaves the points as they were.
+// Replaces all points by `spec` ("" for none); `directory` is where marker files go ("" for none).
+// INVALID_ARGUMENT says what is wrong with the spec and leaves the points as they were.
 absl::Status Configure(std::string_view spec, std::string_view directory = "");
 
-// Configure from DROVER_FAILPOINTS and DROVER_FAILPOINT_DIR. For main(); logs nothing. True in `*configured` if any.
+// Configure from DROVER_FAILPOINTS and DROVER_FAILPOINT_DIR. For main(); logs nothing. True in `*configured`
+// if any.
 absl::Status ConfigureFromEnvironment(bool* configured);
 
 // How often the point was passed since it was configured, skipped hits included; 0 for an unknown one.

@@ -17,7 +17,8 @@ namespace drover {
 // Takes the lines of all threads while it lives; one at a time in a process. Thread-safe.
 class LogCapture {
  public:
-  // Until destroyed, lines from `level` on are kept, in `format`; InitLogging in between has no effect on that.
+  // Until destroyed, lines from `level` on are kept, in `format`; InitLogging in between has no effect on
+  // that.
   explicit LogCapture(LogLevel level = LogLevel::kDebug, LogFormat format = LogFormat::kText);
   ~LogCapture();
   LogCapture(const LogCapture&) = delete;

@@ -59,10 +59,12 @@ std::shared_ptr<spdlog::logger> MakeLogger(const LogOptions& options) {
     service = StrCat(",\"service\":", service);
   }
   // The service's name goes through spdlog's pattern, in which % is special.
-  for (size_t i = service.find('%'); i != std::string::npos; i = service.find('%', i + 2)) service.insert(i, "%");
-  const std::string pattern = options.format == LogFormat::kText
-                                  ? StrCat("time=%Y-%m-%dT%H:%M:%S.%eZ level=%l", service, " %v")
-                                  : StrCat("{\"time\":\"%Y-%m-%dT%H:%M:%S.%eZ\",\"level\":\"%l\"", service, ",%v}");
+  for (size_t i = service.find('%'); i != std::string::npos; i = service.find('%', i + 2))
+    service.insert(i, "%");
+  const std::string pattern =
+      options.format == LogFormat::kText
+          ? StrCat("time=%Y-%m-%dT%H:%M:%S.%eZ level=%l", service, " %v")
+          : StrCat("{\"time\":\"%Y-%m-%dT%H:%M:%S.%eZ\",\"level\":\"%l\"", service, ",%v}");
   logger->set_pattern(pattern, spdlog::pattern_time_type::utc);
   logger->set_level(spdlog::level::debug);
   logger->flush_on(spdlog::level::debug);
@@ -75,11 +77,17 @@ Logger& TheLogger() {
   return logger;
 }
 
-// The length of the valid UTF-8 sequence at the start of `text`, 0 if there is none; its code point goes to `point`.
+// The length of the valid UTF-8 sequence at the start of `text`, 0 if there is none; its code point goes to
+// `point`.
 size_t Utf8Length(std::string_view text, uint32_t& point) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char lead = byte(0);
-  const size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+  const size_t length = lead < 0x80   ? 1
+                        : lead < 0xc2 ? 0
+                        : lead < 0xe0 ? 2
+                        : lead < 0xf0 ? 3
+                        : lead < 0xf5 ? 4
+                                      : 0;
   if (length == 0 || text.size() < length) return 0;
   point = length == 1 ? lead : lead & (0xff >> (length + 1));
   for (size_t i = 1; i < length; ++i) {
@@ -98,8 +106,8 @@ bool IsUnsafe(uint32_t point) {
          (point >= 0x2066 && point <= 0x2069);
 }
 
-// Appends `value` between quotation marks; what is unsafe becomes an escape of JSON, an invalid byte \xNN in text and
-// U+FFFD in JSON, which knows no bytes.
+// Appends `value` between quotation marks; what is unsafe becomes an escape of JSON, an invalid byte \xNN in
+// text and U+FFFD in JSON, which knows no bytes.
 void AppendQuoted(std::string& out, std::string_view value, LogFormat format) {
   out += '"';
   while (!value.empty()) {
@@ -133,7 +141,9 @@ void AppendQuoted(std::string& out, std::string_view value, LogFormat format) {
   out += '"';
 }
 
-void AppendJsonString(std::string& out, std::string_view value) { AppendQuoted(out, value, LogFormat::kJson); }
+void AppendJsonString(std::string& out, std::string_view value) {
+  AppendQuoted(out, value, LogFormat::kJson);
+}
 
 bool IsBare(std::string_view value) {
   if (value.empty()) return false;

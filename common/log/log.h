@@ -4,12 +4,13 @@
 //
 //   time=2026-02-03T04:05:06.789Z level=info service=drover-worker event=lease.lost job=0194… lease=17 age=3s
 //
-// Events are stable dotted names (`noun.verb`), keys are lower_snake_case words; both are literals. Values may come
-// from anywhere, hostile ones included: whatever a value holds, the line stays one line, and no value can pass for
-// another key (text format: quoted and escaped; JSON: a string). Values longer than kMaxLogValueBytes are cut.
-// Secrets are not logged: no secret type converts to a LogField.
+// Events are stable dotted names (`noun.verb`), keys are lower_snake_case words; both are literals. Values
+// may come from anywhere, hostile ones included: whatever a value holds, the line stays one line, and no
+// value can pass for another key (text format: quoted and escaped; JSON: a string). Values longer than
+// kMaxLogValueBytes are cut. Secrets are not logged: no secret type converts to a LogField.
 //
-// Everything here is thread-safe. The logger is the one global of the process: a log line must be possible anywhere.
+// Everything here is thread-safe. The logger is the one global of the process: a log line must be possible
+// anywhere.
 #ifndef DROVER_COMMON_LOG_LOG_H_
 #define DROVER_COMMON_LOG_LOG_H_
 
@@ -42,9 +43,9 @@ absl::StatusOr<LogLevel> ParseLogLevel(std::string_view name);
 absl::StatusOr<LogFormat> ParseLogFormat(std::string_view name);
 
 struct LogOptions {
-  LogLevel level = LogLevel::kInfo;    // lines below it are dropped before their values are formatted
+  LogLevel level = LogLevel::kInfo;  // lines below it are dropped before their values are formatted
   LogFormat format = LogFormat::kText;
-  std::string service;                 // `service=` of every line; empty: no such field
+  std::string service;  // `service=` of every line; empty: no such field
 };
 
 // Sets how this process logs from here on. Without a call the defaults above hold.
@@ -59,7 +60,8 @@ class LogField {
   LogField(std::string_view key, double value) : key_(key), value_(value) {}
   LogField(std::string_view key, absl::Duration value) : key_(key), value_(value) {}
   LogField(std::string_view key, absl::Time value) : key_(key), value_(value) {}
-  LogField(std::string_view key, const absl::Status& value) : key_(key), value_(value.ToString(absl::StatusToStringMode::kWithNoExtraData)) {}
+  LogField(std::string_view key, const absl::Status& value)
+      : key_(key), value_(value.ToString(absl::StatusToStringMode::kWithNoExtraData)) {}
   template <std::same_as<bool> T>
   LogField(std::string_view key, T value) : key_(key), value_(value) {}
   template <std::signed_integral T>
@@ -74,7 +76,8 @@ class LogField {
     }
   LogField(std::string_view key, const T& value) : key_(key), value_(std::string(value.ToString())) {}
 
-  using Value = std::variant<std::string_view, std::string, bool, int64_t, uint64_t, double, absl::Duration, absl::Time>;
+  using Value = std::variant<std::string_view, std::string, bool, int64_t, uint64_t, double, absl::Duration,
+                             absl::Time>;
   std::string_view key() const { return key_; }
   const Value& value() const { return value_; }
 
@@ -89,14 +92,16 @@ using LogFields = std::initializer_list<LogField>;
 void Log(LogLevel level, std::string_view event, LogFields fields = {});
 inline void LogDebug(std::string_view event, LogFields fields = {}) { Log(LogLevel::kDebug, event, fields); }
 inline void LogInfo(std::string_view event, LogFields fields = {}) { Log(LogLevel::kInfo, event, fields); }
-inline void LogWarning(std::string_view event, LogFields fields = {}) { Log(LogLevel::kWarning, event, fields); }
+inline void LogWarning(std::string_view event, LogFields fields = {}) {
+  Log(LogLevel::kWarning, event, fields);
+}
 inline void LogError(std::string_view event, LogFields fields = {}) { Log(LogLevel::kError, event, fields); }
 
 // Whether a line of this level would be written: for values that are costly to make.
 bool LogEnabled(LogLevel level);
 
-// Lets one line through per interval and counts those that it holds back. Keep one as a member beside what it is
-// about, and log through LogEvery.
+// Lets one line through per interval and counts those that it holds back. Keep one as a member beside what it
+// is about, and log through LogEvery.
 //
 //   LogRateLimit slow_store_log_{absl::Seconds(10)};
 //   LogEvery(slow_store_log_, LogLevel::kWarning, "store.slow", {{"store", name}});
@@ -122,8 +127,8 @@ class LogRateLimit {
 // Log, but at most one line per the limit's interval; a line after held back ones carries `suppressed=N`.
 void LogEvery(LogRateLimit& limit, LogLevel level, std::string_view event, LogFields fields = {});
 
-// What Log writes after time and level, without the line feed; text is "event=… key=value", JSON is the members without
-// the braces. For tests and for tools that keep the format.
+// What Log writes after time and level, without the line feed; text is "event=… key=value", JSON is the
+// members without the braces. For tests and for tools that keep the format.
 std::string FormatLogLine(LogFormat format, std::string_view event, LogFields fields);
 
 }  // namespace drover

@@ -33,7 +33,8 @@ const std::vector<double> kCountBuckets = {1,    3,     10,    30,     100,    3
 
 namespace {
 
-// Metrics with at most this many series show all of them from the start, so that a rate has a zero to start from.
+// Metrics with at most this many series show all of them from the start, so that a rate has a zero to start
+// from.
 constexpr size_t kSeriesShownFromStart = 128;
 
 // prometheus-cpp's server counts its own scrapes under this prefix; no table declares them.
@@ -70,7 +71,8 @@ class ProcessCollector final : public prometheus::Collectable {
       prometheus::MetricFamily family;
       family.name = def.name;
       family.help = def.help;
-      family.type = def.type == MetricType::kCounter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge;
+      family.type =
+          def.type == MetricType::kCounter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge;
       prometheus::ClientMetric metric;
       const auto it = values.find(def.name);
       const double value = it == values.end() ? std::nan("") : it->second;
@@ -106,7 +108,8 @@ class ProcessCollector final : public prometheus::Collectable {
     return values;
   }
 
-  // Field 22 of /proc/self/stat, in clock ticks since boot; the name before it may hold blanks and parentheses.
+  // Field 22 of /proc/self/stat, in clock ticks since boot; the name before it may hold blanks and
+  // parentheses.
   static double StartTime() {
     std::ifstream stat("/proc/self/stat");
     std::string line;
@@ -117,7 +120,8 @@ class ProcessCollector final : public prometheus::Collectable {
     std::ifstream boot("/proc/stat");
     for (std::string row; std::getline(boot, row);) {
       if (StartsWith(row, "btime ")) {
-        return std::atof(row.c_str() + 6) + std::atof(field.c_str()) / static_cast<double>(sysconf(_SC_CLK_TCK));
+        return std::atof(row.c_str() + 6) +
+               std::atof(field.c_str()) / static_cast<double>(sysconf(_SC_CLK_TCK));
       }
     }
     return 0;
@@ -162,7 +166,8 @@ absl::Status Check(const MetricDef& def) {
   if ((def.type == MetricType::kHistogram) == def.buckets.empty()) {
     return Invalid(def, "histograms, and only they, have buckets");
   }
-  if (std::adjacent_find(def.buckets.begin(), def.buckets.end(), std::greater_equal<>()) != def.buckets.end()) {
+  if (std::adjacent_find(def.buckets.begin(), def.buckets.end(), std::greater_equal<>()) !=
+      def.buckets.end()) {
     return Invalid(def, "buckets must ascend");
   }
   std::set<std::string> names;
@@ -254,25 +259,29 @@ absl::StatusOr<std::unique_ptr<Metrics>> Metrics::Create(
       series = std::min(series * label.values.size(), kMaxSeriesPerMetric + 1);
       with_other = std::min(with_other * (label.values.size() + 1), kMaxSeriesPerMetric + 1);
     }
-    if (with_other > kMaxSeriesPerMetric) return Invalid(def, StrCat("has more than ", kMaxSeriesPerMetric, " series"));
+    if (with_other > kMaxSeriesPerMetric)
+      return Invalid(def, StrCat("has more than ", kMaxSeriesPerMetric, " series"));
     try {
       switch (def.type) {
         case MetricType::kCounter:
-          family.counters = &prometheus::BuildCounter().Name(def.name).Help(def.help).Register(*impl->registry);
+          family.counters =
+              &prometheus::BuildCounter().Name(def.name).Help(def.help).Register(*impl->registry);
           break;
         case MetricType::kGauge:
           family.gauges = &prometheus::BuildGauge().Name(def.name).Help(def.help).Register(*impl->registry);
           break;
         case MetricType::kHistogram:
-          family.histograms = &prometheus::BuildHistogram().Name(def.name).Help(def.help).Register(*impl->registry);
+          family.histograms =
+              &prometheus::BuildHistogram().Name(def.name).Help(def.help).Register(*impl->registry);
           break;
       }
     } catch (const std::exception& error) {
       return Invalid(def, error.what());
     }
     // Every metric shows itself from the start, if only by one of its series.
-    ForEachCombination(def, series <= kSeriesShownFromStart ? series : 1,
-                       [&](const std::vector<std::string_view>& values) { family.Touch(family.LabelsFor(values)); });
+    ForEachCombination(
+        def, series <= kSeriesShownFromStart ? series : 1,
+        [&](const std::vector<std::string_view>& values) { family.Touch(family.LabelsFor(values)); });
     impl->families.emplace(def.name, std::move(family));
   }
   return std::unique_ptr<Metrics>(new Metrics(std::move(impl)));
@@ -307,7 +316,8 @@ struct MetricsServer::Impl {
 MetricsServer::MetricsServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 MetricsServer::~MetricsServer() = default;
 
-absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address, const Metrics& metrics) {
+absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address,
+                                                                    const Metrics& metrics) {
   auto impl = std::make_unique<Impl>();
   try {
     impl->exposer = std::make_unique<prometheus::Exposer>(address, 2);
@@ -326,9 +336,11 @@ int MetricsServer::port() const { return impl_->port; }
 
 const std::vector<MetricDef>& ProcessMetrics() {
   static const auto& table = *new std::vector<MetricDef>{
-      {"process_cpu_seconds_total", MetricType::kCounter, "CPU time that the process has used, user and system."},
+      {"process_cpu_seconds_total", MetricType::kCounter,
+       "CPU time that the process has used, user and system."},
       {"process_resident_memory_bytes", MetricType::kGauge, "Memory of the process that is resident now."},
-      {"process_peak_resident_memory_bytes", MetricType::kGauge, "The most memory of the process that was resident."},
+      {"process_peak_resident_memory_bytes", MetricType::kGauge,
+       "The most memory of the process that was resident."},
       {"process_open_fds", MetricType::kGauge, "Open file descriptors."},
       {"process_threads", MetricType::kGauge, "Threads."},
       {"process_start_time_seconds", MetricType::kGauge, "When the process started, in seconds since 1970."},
@@ -341,10 +353,11 @@ std::string MetricsMarkdown(const std::vector<MetricDef>& table) {
   for (const MetricDef& def : table) {
     std::string labels;
     for (const MetricLabel& label : def.labels) {
-      StrAppend(&labels, labels.empty() ? "" : "; ", "`", label.name, "`: ",
-                label.configured ? "as configured" : absl::StrJoin(label.values, ", "));
+      StrAppend(&labels, labels.empty() ? "" : "; ", "`", label.name,
+                "`: ", label.configured ? "as configured" : absl::StrJoin(label.values, ", "));
     }
-    StrAppend(&out, "| `", def.name, "` | ", TypeName(def.type), " | ", Escape(labels), " | ", Escape(def.help), " |\n");
+    StrAppend(&out, "| `", def.name, "` | ", TypeName(def.type), " | ", Escape(labels), " | ",
+              Escape(def.help), " |\n");
   }
   return out;
 }
@@ -360,9 +373,11 @@ std::vector<std::string> DifferencesFromScrape(const std::vector<MetricDef>& tab
   for (const std::string_view line : Split(scrape, '\n')) {
     std::string_view rest = line;
     if (ConsumePrefix(&rest, "# HELP ")) {
-      seen[std::string(rest.substr(0, rest.find(' ')))].help = rest.substr(std::min(rest.size(), rest.find(' ') + 1));
+      seen[std::string(rest.substr(0, rest.find(' ')))].help =
+          rest.substr(std::min(rest.size(), rest.find(' ') + 1));
     } else if (ConsumePrefix(&rest, "# TYPE ")) {
-      seen[std::string(rest.substr(0, rest.find(' ')))].type = rest.substr(std::min(rest.size(), rest.find(' ') + 1));
+      seen[std::string(rest.substr(0, rest.find(' ')))].type =
+          rest.substr(std::min(rest.size(), rest.find(' ') + 1));
     } else if (!line.empty()) {
       std::string_view name = line.substr(0, line.find_first_of("{ "));
       for (const std::string_view suffix : {"_bucket", "_sum", "_count"}) {
@@ -372,8 +387,10 @@ std::vector<std::string> DifferencesFromScrape(const std::vector<MetricDef>& tab
       }
       Seen& metric = seen[std::string(name)];
       metric.sample = true;
-      // Label names: each word before `="`. Values are from fixed lists, but may be anything of the operator's.
-      for (size_t at = line.find('{'); at != std::string_view::npos && at + 1 < line.size() && line[at] != '}';) {
+      // Label names: each word before `="`. Values are from fixed lists, but may be anything of the
+      // operator's.
+      for (size_t at = line.find('{');
+           at != std::string_view::npos && at + 1 < line.size() && line[at] != '}';) {
         const size_t equals = line.find("=\"", at);
         if (equals == std::string_view::npos) break;
         if (const std::string_view label = line.substr(at + 1, equals - at - 1); label != "le") {
@@ -393,8 +410,10 @@ std::vector<std::string> DifferencesFromScrape(const std::vector<MetricDef>& tab
       differences.push_back(StrCat(def.name, ": not in the scrape"));
       continue;
     }
-    if (it->second.type != TypeName(def.type)) differences.push_back(StrCat(def.name, ": is a ", it->second.type));
-    if (it->second.help != def.help) differences.push_back(StrCat(def.name, ": help is \"", it->second.help, "\""));
+    if (it->second.type != TypeName(def.type))
+      differences.push_back(StrCat(def.name, ": is a ", it->second.type));
+    if (it->second.help != def.help)
+      differences.push_back(StrCat(def.name, ": help is \"", it->second.help, "\""));
     std::set<std::string> labels;
     for (const MetricLabel& label : def.labels) labels.insert(label.name);
     if (it->second.labels != labels) {

@@ -9,14 +9,16 @@
 //     return table;
 //   }
 //
-//   DROVER_ASSIGN_OR_RETURN(auto metrics, Metrics::Create(WorkerMetrics(), {{"store", {"main", "archive"}}}));
-//   Counter copied = metrics->counter("drover_worker_tasks_total", {"copy", "succeeded"});   // once, kept
-//   copied.Add();                                                                            // cheap: one atomic add
+//   DROVER_ASSIGN_OR_RETURN(auto metrics, Metrics::Create(WorkerMetrics(), {{"store", {"main",
+//   "archive"}}})); Counter copied = metrics->counter("drover_worker_tasks_total", {"copy", "succeeded"}); //
+//   once, kept copied.Add();                                                                            //
+//   cheap: one atomic add
 //
-// No label is unbounded, by construction: a label's values are listed in the table or, for names that the operator
-// gives (stores), once at the start; any other value is counted under "other".
+// No label is unbounded, by construction: a label's values are listed in the table or, for names that the
+// operator gives (stores), once at the start; any other value is counted under "other".
 //
-// docs/metrics.md is MetricsMarkdown of the tables; a test holds it and DifferencesFromScrape against a live scrape.
+// docs/metrics.md is MetricsMarkdown of the tables; a test holds it and DifferencesFromScrape against a live
+// scrape.
 #ifndef DROVER_COMMON_METRICS_METRICS_H_
 #define DROVER_COMMON_METRICS_METRICS_H_
 
@@ -61,9 +63,10 @@ struct MetricLabel {
 };
 
 struct MetricDef {
-  std::string name;   // [a-z_][a-z0-9_]*; a counter's ends in _total; the unit is in the name (_seconds, _bytes)
+  std::string
+      name;  // [a-z_][a-z0-9_]*; a counter's ends in _total; the unit is in the name (_seconds, _bytes)
   MetricType type;
-  std::string help;   // one sentence, what is counted
+  std::string help;  // one sentence, what is counted
   std::vector<MetricLabel> labels = {};
   std::vector<double> buckets = {};  // upper bounds of a histogram, ascending; required for one
 };
@@ -73,8 +76,8 @@ extern const std::vector<double> kSecondsBuckets;
 // 1 to 1,000,000 in steps of about 3, for sizes of groups.
 extern const std::vector<double> kCountBuckets;
 
-// Handles: small values to be copied freely, obtained once and kept; valid as long as the Metrics they come from.
-// A default-constructed one does nothing, so that code under test needs no registry. Thread-safe.
+// Handles: small values to be copied freely, obtained once and kept; valid as long as the Metrics they come
+// from. A default-constructed one does nothing, so that code under test needs no registry. Thread-safe.
 class Counter {
  public:
   Counter() = default;
@@ -110,17 +113,18 @@ class Histogram {
 // The metrics of one process. Thread-safe.
 class Metrics {
  public:
-  // Checks the table (names, buckets, number of series); errors are INVALID_ARGUMENT. `configured` gives the values of
-  // the labels declared as MetricLabel::kConfigured. Beside the table's metrics there are always those of
-  // ProcessMetrics().
-  static absl::StatusOr<std::unique_ptr<Metrics>> Create(const std::vector<MetricDef>& table,
-                                                         const std::map<std::string, std::vector<std::string>>& configured = {});
+  // Checks the table (names, buckets, number of series); errors are INVALID_ARGUMENT. `configured` gives the
+  // values of the labels declared as MetricLabel::kConfigured. Beside the table's metrics there are always
+  // those of ProcessMetrics().
+  static absl::StatusOr<std::unique_ptr<Metrics>> Create(
+      const std::vector<MetricDef>& table,
+      const std::map<std::string, std::vector<std::string>>& configured = {});
   ~Metrics();
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
 
-  // The series of the metric `name` with these values of its labels, in the table's order. A name, type or number of
-  // labels that is not in the table is a mistake in the program, and aborts.
+  // The series of the metric `name` with these values of its labels, in the table's order. A name, type or
+  // number of labels that is not in the table is a mistake in the program, and aborts.
   Counter counter(std::string_view name, std::initializer_list<std::string_view> labels = {}) const;
   Gauge gauge(std::string_view name, std::initializer_list<std::string_view> labels = {}) const;
   Histogram histogram(std::string_view name, std::initializer_list<std::string_view> labels = {}) const;
@@ -135,11 +139,14 @@ class Metrics {
   std::unique_ptr<Impl> impl_;
 };
 
-// Serves GET /metrics until destroyed, with two threads of its own. Stopping takes up to 2 s (its server's poll).
+// Serves GET /metrics until destroyed, with two threads of its own. Stopping takes up to 2 s (its server's
+// poll).
 class MetricsServer {
  public:
-  // `address` is host:port, port 0 for any; `metrics` outlives the server. UNAVAILABLE if it can't listen there.
-  static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address, const Metrics& metrics);
+  // `address` is host:port, port 0 for any; `metrics` outlives the server. UNAVAILABLE if it can't listen
+  // there.
+  static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address,
+                                                              const Metrics& metrics);
   ~MetricsServer();
   MetricsServer(const MetricsServer&) = delete;
   MetricsServer& operator=(const MetricsServer&) = delete;
@@ -153,14 +160,15 @@ class MetricsServer {
   std::unique_ptr<Impl> impl_;
 };
 
-// What every program exports about itself: CPU seconds, resident and peak memory, open files, threads, start time.
+// What every program exports about itself: CPU seconds, resident and peak memory, open files, threads, start
+// time.
 const std::vector<MetricDef>& ProcessMetrics();
 
 // The table as Markdown, a row for each metric: name, type, labels and their values, meaning.
 std::string MetricsMarkdown(const std::vector<MetricDef>& table);
 
-// Compares a scrape with tables: each metric that is missing from either side, or whose type, help or label names differ.
-// Empty if they agree.
+// Compares a scrape with tables: each metric that is missing from either side, or whose type, help or label
+// names differ. Empty if they agree.
 std::vector<std::string> DifferencesFromScrape(const std::vector<MetricDef>& table, std::string_view scrape);
 
 }  // namespace drover

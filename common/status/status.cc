@@ -6,8 +6,8 @@
 namespace drover {
 namespace {
 
-// The payload is private to this file: fields separated by bytes that cannot occur in a path or reason, each string
-// preceded by its length.
+// The payload is private to this file: fields separated by bytes that cannot occur in a path or reason, each
+// string preceded by its length.
 constexpr char kPayloadUrl[] = "drover.dev/ErrorDetails";
 
 void Put(std::string& out, std::string_view text) { StrAppend(&out, text.size(), ":", text); }
@@ -15,7 +15,8 @@ void Put(std::string& out, std::string_view text) { StrAppend(&out, text.size(),
 bool Take(std::string_view& in, std::string& out) {
   size_t length = 0;
   size_t i = 0;
-  while (i < in.size() && in[i] >= '0' && in[i] <= '9') length = length * 10 + static_cast<size_t>(in[i++] - '0');
+  while (i < in.size() && in[i] >= '0' && in[i] <= '9')
+    length = length * 10 + static_cast<size_t>(in[i++] - '0');
   if (i == 0 || i >= in.size() || in[i] != ':' || in.size() - i - 1 < length) return false;
   out = std::string(in.substr(i + 1, length));
   in.remove_prefix(i + 1 + length);

@@ -21,9 +21,9 @@
 namespace drover {
 
 struct ErrorDetails {
-  std::string reason;                                        // UPPER_SNAKE_CASE, stable
+  std::string reason;  // UPPER_SNAKE_CASE, stable
   std::map<std::string, std::string> metadata;
-  std::vector<std::pair<std::string, std::string>> fields;   // path, what is wrong
+  std::vector<std::pair<std::string, std::string>> fields;  // path, what is wrong
 };
 
 // A status with a reason.
@@ -49,13 +49,14 @@ class FieldErrors {
 }  // namespace drover
 
 // Evaluates an expression that yields an absl::Status, and returns it from the function if it is an error.
-#define DROVER_RETURN_IF_ERROR(expr)            \
-  do {                                          \
+#define DROVER_RETURN_IF_ERROR(expr)                                                       \
+  do {                                                                                     \
     if (absl::Status drover_status_ = (expr); !drover_status_.ok()) return drover_status_; \
   } while (false)
 
 // DROVER_ASSIGN_OR_RETURN(auto value, Function()): the value of a StatusOr, or returns its error.
-#define DROVER_ASSIGN_OR_RETURN(lhs, expr) DROVER_ASSIGN_OR_RETURN_(DROVER_CONCAT_(drover_or_, __LINE__), lhs, expr)
+#define DROVER_ASSIGN_OR_RETURN(lhs, expr) \
+  DROVER_ASSIGN_OR_RETURN_(DROVER_CONCAT_(drover_or_, __LINE__), lhs, expr)
 #define DROVER_ASSIGN_OR_RETURN_(var, lhs, expr) \
   auto var = (expr);                             \
   if (!var.ok()) return var.status();            \

@@ -1,9 +1,10 @@
-// Abseil's string functions for std::string_view. Debian's Abseil is built for C++14, where absl::string_view is a type
-// of its own that std::string_view does not convert to (and StrCat, SimpleAtoi, StrSplit, … don't take).
+// Abseil's string functions for std::string_view. Debian's Abseil is built for C++14, where absl::string_view
+// is a type of its own that std::string_view does not convert to (and StrCat, SimpleAtoi, StrSplit, … don't
+// take).
 //
-//   StrCat("key ", view, " has ", n, " bytes");     // drover::StrCat: what absl::StrCat takes, and std::string_view
-//   absl::SimpleAtoi(ToAbsl(view), &n);
-//   StartsWith(view, "s3://"); StripWhitespace(view); Split(view, ',');
+//   StrCat("key ", view, " has ", n, " bytes");     // drover::StrCat: what absl::StrCat takes, and
+//   std::string_view absl::SimpleAtoi(ToAbsl(view), &n); StartsWith(view, "s3://"); StripWhitespace(view);
+//   Split(view, ',');
 #ifndef DROVER_COMMON_STRINGS_STRINGS_H_
 #define DROVER_COMMON_STRINGS_STRINGS_H_
 
@@ -61,7 +62,8 @@ inline std::string_view StripWhitespace(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t\r\n\v\f") - first + 1);
 }
 
-// The parts between separators, empty ones included; one empty part for an empty text. They point into `text`.
+// The parts between separators, empty ones included; one empty part for an empty text. They point into
+// `text`.
 inline std::vector<std::string_view> Split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
   while (true) {

@@ -1,7 +1,7 @@
 // A mutex and a condition variable that clang's thread safety analysis and ThreadSanitizer both understand.
 //
-// They are std::mutex and std::condition_variable underneath: Debian's Abseil is not instrumented, so a program
-// whose only lock is an absl::Mutex is reported as racy by tsan. Abseil's annotations stay usable:
+// They are std::mutex and std::condition_variable underneath: Debian's Abseil is not instrumented, so a
+// program whose only lock is an absl::Mutex is reported as racy by tsan. Abseil's annotations stay usable:
 //
 //   Mutex mu_;
 //   int value_ ABSL_GUARDED_BY(mu_);
@@ -52,7 +52,8 @@ class CondVar {
   bool WaitWithTimeout(Mutex* mu, absl::Duration timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     std::unique_lock<std::mutex> lock(mu->mu_, std::adopt_lock);
     // A deadline on the system clock keeps pthread_cond_timedwait, which tsan intercepts.
-    const auto status = cv_.wait_until(lock, std::chrono::system_clock::now() + absl::ToChronoMicroseconds(timeout));
+    const auto status =
+        cv_.wait_until(lock, std::chrono::system_clock::now() + absl::ToChronoMicroseconds(timeout));
     lock.release();
     return status == std::cv_status::timeout;
   }

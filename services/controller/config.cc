@@ -5,23 +5,28 @@
 namespace drover {
 
 ConfigTable ControllerConfigTable(ControllerConfig* config, const std::string& version) {
-  ConfigTable table("drover-controller", "Keeps jobs, leases their tasks to workers, and records outcomes.", version);
+  ConfigTable table("drover-controller", "Keeps jobs, leases their tasks to workers, and records outcomes.",
+                    version);
   table.Section("Network");
   table.AddString("listen", &config->listen, "Address of the gRPC server, host:port.");
   table.AddString("metrics-listen", &config->metrics_listen,
                   "Address of the metrics' HTTP server, host:port; port 0: any. Empty: none.");
-  table.AddString("name", &config->name, "A name for logs and `worker list`. Default: host name and listen address.");
+  table.AddString("name", &config->name,
+                  "A name for logs and `worker list`. Default: host name and listen address.");
   table.AddInteger("call-threads", &config->call_threads, 1, 64,
                    "Calls of clients that may wait for the database at the same time.");
-  table.AddInteger("max-streams", &config->max_streams, 1, 65536, "Workers that may be attached at the same time.");
+  table.AddInteger("max-streams", &config->max_streams, 1, 65536,
+                   "Workers that may be attached at the same time.");
   table.Section("Database");
-  table.AddSecret("database", &config->database,
-                  "PostgreSQL connection string (URI or key=value). May hold a password: better given as a file.");
+  table.AddSecret(
+      "database", &config->database,
+      "PostgreSQL connection string (URI or key=value). May hold a password: better given as a file.");
   table.AddInteger("database-connections", &config->database_connections, 4, 256,
                    "Most connections to the database.");
   table.Section("Stores");
-  table.AddString("stores", &config->stores,
-                  "Path of stores.yaml: the stores that jobs may name. Left out: none, so no job can be created.");
+  table.AddString(
+      "stores", &config->stores,
+      "Path of stores.yaml: the stores that jobs may name. Left out: none, so no job can be created.");
   table.Section("Workers");
   table.AddDuration("session-ttl", &config->session_ttl, absl::Seconds(3), absl::Minutes(10),
                     "A worker that is not heard of for so long has lost its session and its leases.");
@@ -29,10 +34,12 @@ ConfigTable ControllerConfigTable(ControllerConfig* config, const std::string& v
                     "How often a worker says how it is; at most a third of session-ttl.");
   table.AddDuration("look-interval", &config->look_interval, absl::Milliseconds(10), absl::Seconds(10),
                     "How often the dispatcher looks for work that nobody told it of.");
-  table.AddDuration("interrupt-grace", &config->interrupt_grace, absl::ZeroDuration(), absl::Hours(1),
-                    "How long requests in flight of a cancelled or failing job may take before they are aborted.");
-  table.AddDuration("preempted-after", &config->preempted_after, absl::Milliseconds(100), absl::Minutes(1),
-                    "A job that gets no worker for so long while a higher one runs is shown as Paused (preempted).");
+  table.AddDuration(
+      "interrupt-grace", &config->interrupt_grace, absl::ZeroDuration(), absl::Hours(1),
+      "How long requests in flight of a cancelled or failing job may take before they are aborted.");
+  table.AddDuration(
+      "preempted-after", &config->preempted_after, absl::Milliseconds(100), absl::Minutes(1),
+      "A job that gets no worker for so long while a higher one runs is shown as Paused (preempted).");
   table.Section("Work of the controller");
   table.AddInteger("record-threads", &config->record_threads, 1, 32, "Record transactions at the same time.");
   table.AddInteger("duty-threads", &config->duty_threads, 2, 64,
@@ -46,7 +53,8 @@ ConfigTable ControllerConfigTable(ControllerConfig* config, const std::string& v
   table.Section("Observability");
   table.AddChoice("log-level", &config->log_level, {"debug", "info", "warning", "error"},
                   "Lines below this level are not written.");
-  table.AddChoice("log-format", &config->log_format, {"text", "json"}, "Format of the log on standard error.");
+  table.AddChoice("log-format", &config->log_format, {"text", "json"},
+                  "Format of the log on standard error.");
   table.AddCommand("migrate", "Brings the database's schema up to date, and exits.");
   table.AddCheck([config]() -> absl::Status {
     if (config->heartbeat * 3 <= config->session_ttl) return absl::OkStatus();

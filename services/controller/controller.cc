@@ -59,7 +59,8 @@ std::string_view ResultName(DutyOutcome::What what) {
 
 // Members in the order of dependence: destroyed in reverse.
 struct Controller::Impl {
-  Impl(const ControllerConfig& config, const Stores& stores, const Metrics& metrics, Clock& clock, Random& random)
+  Impl(const ControllerConfig& config, const Stores& stores, const Metrics& metrics, Clock& clock,
+       Random& random)
       : config(config), metrics(metrics), clock(clock), random(random), stores(stores) {}
 
   void JobChanged(const JobId& job_id) {
@@ -119,7 +120,8 @@ void Controller::Impl::BuildDispatch(const std::string& name) {
   hooks.recorded = [this](const JobId& job_id, const SegmentWrite& segment, SegmentResult result, bool over) {
     fleet->OnRecorded(job_id, segment, result, over);
     if (result == SegmentResult::kAlready && !over) {
-      // Recorded by another controller: what was recorded under this number need not be what this worker sent here.
+      // Recorded by another controller: what was recorded under this number need not be what this worker sent
+      // here.
       const auto recorded = storage->ReadRecorded(job_id, segment.lease, TaskSet::kMaxTasks);
       if (recorded.ok()) fleet->SetRecorded(segment.lease.lease_id, *recorded);
     }
@@ -129,7 +131,8 @@ void Controller::Impl::BuildDispatch(const std::string& name) {
   };
   hooks.committed = [this](const JobId& job_id, const RecordResult& result) {
     if (result.change) {
-      LogInfo("job.changed", {{"job", job_id}, {"state", lifecycle::StateName(result.change->to)},
+      LogInfo("job.changed", {{"job", job_id},
+                              {"state", lifecycle::StateName(result.change->to)},
                               {"reason", result.change->reason_code}});
     }
     if (result.change || result.gave_back) {
@@ -138,17 +141,17 @@ void Controller::Impl::BuildDispatch(const std::string& name) {
       api->NotifyChanged(job_id);
     }
   };
-  gatherer = std::make_unique<Gatherer>(GathererOptions{.threads = config.record_threads}, *storage, clock, random,
-                                        gatherer_metrics, std::move(hooks));
+  gatherer = std::make_unique<Gatherer>(GathererOptions{.threads = config.record_threads}, *storage, clock,
+                                        random, gatherer_metrics, std::move(hooks));
 
   DispatcherOptions options;
   options.controller = name;
   options.session = {config.session_ttl, config.heartbeat};
   options.look_interval = config.look_interval;
   options.interrupt_grace = config.interrupt_grace;
-  fleet = std::make_unique<Fleet>(options.limits, clock, random, [this](const JobId& job_id, SegmentWrite segment) {
-    gatherer->Submit(job_id, std::move(segment));
-  });
+  fleet = std::make_unique<Fleet>(
+      options.limits, clock, random,
+      [this](const JobId& job_id, SegmentWrite segment) { gatherer->Submit(job_id, std::move(segment)); });
   dispatcher = std::make_unique<Dispatcher>(
       options, *storage, *fleet, *jobs, clock, random,
       DispatcherMetrics{.batches_claimed = metrics.counter("drover_batches_claimed_total"),
@@ -169,14 +172,15 @@ void Controller::Impl::BuildDispatch(const std::string& name) {
   janitor_options.session_ttl = config.session_ttl;
   janitor_options.preempted_after = config.preempted_after;
   janitor = std::make_unique<Janitor>(
-      janitor_options, *storage, clock, std::move(janitor_metrics), [this](const JobId& job_id) { JobChanged(job_id); },
-      [this] { dispatcher->Wake(); });
+      janitor_options, *storage, clock, std::move(janitor_metrics),
+      [this](const JobId& job_id) { JobChanged(job_id); }, [this] { dispatcher->Wake(); });
 }
 
 void Controller::Impl::BuildDuties(const std::string& name) {
   store_provider = std::make_unique<StoreProvider>(stores);
   const auto changed = [this](const JobId& job_id) { JobChanged(job_id); };
-  prepare = MakePrepareHandler({.unavailable_limit = config.manifest_timeout}, *storage, *store_provider, clock, changed);
+  prepare = MakePrepareHandler({.unavailable_limit = config.manifest_timeout}, *storage, *store_provider,
+                               clock, changed);
   report_file = MakeReportFileHandler({}, *storage, *store_provider, changed);
   FinishOptions finish_options;
   finish_options.report_timeout = config.report_timeout;
@@ -217,8 +221,9 @@ absl::Status Controller::Impl::Serve() {
   builder.AddListeningPort(config.listen, grpc::InsecureServerCredentials(), &port);
   server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
-    return Error(absl::StatusCode::kUnavailable, "LISTEN",
-                 StrCat("can't listen on ", config.listen, ": is the address in use, or not of this machine?"));
+    return Error(
+        absl::StatusCode::kUnavailable, "LISTEN",
+        StrCat("can't listen on ", config.listen, ": is the address in use, or not of this machine?"));
   }
   return absl::OkStatus();
 }
@@ -250,9 +255,10 @@ Controller::Controller(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Controller::~Controller() = default;
 int Controller::port() const { return impl_->port; }
 
-absl::StatusOr<std::unique_ptr<Controller>> Controller::Start(const ControllerConfig& config, const std::string& version,
-                                                              const Stores& stores, const Metrics& metrics, Clock& clock,
-                                                              Random& random) {
+absl::StatusOr<std::unique_ptr<Controller>> Controller::Start(const ControllerConfig& config,
+                                                              const std::string& version,
+                                                              const Stores& stores, const Metrics& metrics,
+                                                              Clock& clock, Random& random) {
   auto impl = std::make_unique<Impl>(config, stores, metrics, clock, random);
   PostgresOptions postgres;
   postgres.url = config.database;

@@ -27,7 +27,8 @@ int Fail(std::string_view what, const absl::Status& status) {
 }
 
 // Waits out a database that is away: a controller that starts first is no reason to restart it.
-absl::Status MigrateWhenThere(const std::string& database, const std::string& version, const sigset_t& signals) {
+absl::Status MigrateWhenThere(const std::string& database, const std::string& version,
+                              const sigset_t& signals) {
   while (true) {
     const absl::Status status = drover::MigratePostgres(database, version);
     if (!absl::IsUnavailable(status)) return status;
@@ -85,8 +86,8 @@ int main(int argc, char** argv) {
   if (const absl::Status status = MigrateWhenThere(config.database, DROVER_VERSION, signals); !status.ok()) {
     return absl::IsCancelled(status) ? 0 : Fail("migrate", status);
   }
-  auto controller = drover::Controller::Start(config, DROVER_VERSION, stores, **metrics, drover::SystemClock(),
-                                              drover::SystemRandom());
+  auto controller = drover::Controller::Start(config, DROVER_VERSION, stores, **metrics,
+                                              drover::SystemClock(), drover::SystemRandom());
   if (!controller.ok()) return Fail("start", controller.status());
 
   int signal_number = 0;

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "absl/strings/escaping.h"
-#include "common/failpoint/failpoint.h"
-#include "common/strings/strings.h"
 #include "absl/strings/str_format.h"
+#include "common/failpoint/failpoint.h"
 #include "common/status/status.h"
+#include "common/strings/strings.h"
 
 namespace drover {
 namespace {
@@ -49,25 +49,28 @@ v1::WorkResponse MakeWelcome(const SessionInfo& info, const std::string& token, 
 absl::Status CheckHello(const v1::Hello& hello) {
   if (hello.min_protocol() > kProtocol || hello.max_protocol() < kProtocol) {
     return Error(absl::StatusCode::kFailedPrecondition, "PROTOCOL_VERSION",
-                 StrCat("this controller speaks protocol ", kProtocol, ", the worker ", hello.min_protocol(), " to ",
-                              hello.max_protocol()));
+                 StrCat("this controller speaks protocol ", kProtocol, ", the worker ", hello.min_protocol(),
+                        " to ", hello.max_protocol()));
   }
   bool codec = false;
   for (const int32_t known : hello.codecs()) codec |= known == kBatchCodec;
   if (!codec) {
-    return Error(absl::StatusCode::kFailedPrecondition, "BATCH_CODEC",
-                 StrCat("this controller sends batches in codec ", kBatchCodec, ", which the worker can't decode"));
+    return Error(
+        absl::StatusCode::kFailedPrecondition, "BATCH_CODEC",
+        StrCat("this controller sends batches in codec ", kBatchCodec, ", which the worker can't decode"));
   }
   FieldErrors errors;
   if (hello.name().empty() || hello.name().size() > 128) errors.Add("hello.name", "must have 1 to 128 bytes");
   if (hello.version().size() > 64) errors.Add("hello.version", "must have at most 64 bytes");
   if (hello.labels_size() > 32) errors.Add("hello.labels", "at most 32 labels");
   for (const auto& [key, value] : hello.labels()) {
-    if (key.empty() || key.size() > 128 || value.size() > 128) errors.Add("hello.labels", "keys have 1 to 128 bytes, values at most 128");
+    if (key.empty() || key.size() > 128 || value.size() > 128)
+      errors.Add("hello.labels", "keys have 1 to 128 bytes, values at most 128");
   }
   if (hello.operations_size() > 256) errors.Add("hello.operations", "at most 256");
   for (const auto& operation : hello.operations()) {
-    if (operation.name().empty() || operation.name().size() > 128) errors.Add("hello.operations.name", "must have 1 to 128 bytes");
+    if (operation.name().empty() || operation.name().size() > 128)
+      errors.Add("hello.operations.name", "must have 1 to 128 bytes");
   }
   if (hello.stores_size() > 256) errors.Add("hello.stores", "at most 256");
   for (const auto& store : hello.stores()) {
@@ -76,10 +79,13 @@ absl::Status CheckHello(const v1::Hello& hello) {
     }
   }
   if (hello.attachment() < 1) errors.Add("hello.attachment", "Hellos of a session are numbered from 1");
-  if (!hello.session_id().empty() && !IsUuid(hello.session_id())) errors.Add("hello.session_id", "is no session id");
-  if (hello.held_leases_size() > kMaxHeldLeases) errors.Add("hello.held_leases", StrCat("at most ", kMaxHeldLeases));
+  if (!hello.session_id().empty() && !IsUuid(hello.session_id()))
+    errors.Add("hello.session_id", "is no session id");
+  if (hello.held_leases_size() > kMaxHeldLeases)
+    errors.Add("hello.held_leases", StrCat("at most ", kMaxHeldLeases));
   for (const auto& lease : hello.held_leases()) {
-    if (!IsUuid(lease.job_id()) || lease.batch_no() < 0 || lease.batch_no() > INT32_MAX || lease.lease_id() <= 0) {
+    if (!IsUuid(lease.job_id()) || lease.batch_no() < 0 || lease.batch_no() > INT32_MAX ||
+        lease.lease_id() <= 0) {
       errors.Add("hello.held_leases", "names a job, a batch and a lease");
       break;
     }
@@ -87,8 +93,9 @@ absl::Status CheckHello(const v1::Hello& hello) {
   return errors.empty() ? absl::OkStatus() : errors.ToStatus();
 }
 
-absl::StatusOr<AttachedStream> Attach(const v1::Hello& hello, const SessionOptions& session, const FleetLimits& limits,
-                                      const std::string& controller, Storage& storage, Clock& clock, Random& random) {
+absl::StatusOr<AttachedStream> Attach(const v1::Hello& hello, const SessionOptions& session,
+                                      const FleetLimits& limits, const std::string& controller,
+                                      Storage& storage, Clock& clock, Random& random) {
   DROVER_RETURN_IF_ERROR(CheckHello(hello));
   AttachedStream attached;
   attached.hello = hello;
@@ -121,7 +128,8 @@ absl::StatusOr<AttachedStream> Attach(const v1::Hello& hello, const SessionOptio
       DROVER_RETURN_IF_ERROR(failpoint::HitStatus("attach.marked"));
       DROVER_ASSIGN_OR_RETURN(const RaiseResult raised, storage.RaiseAttachment(info, session.ttl));
       if (raised == RaiseResult::kNotLower) {
-        return Error(absl::StatusCode::kAborted, "ATTACH_SUPERSEDED", "a later Hello of this session has arrived already");
+        return Error(absl::StatusCode::kAborted, "ATTACH_SUPERSEDED",
+                     "a later Hello of this session has arrived already");
       }
       if (raised == RaiseResult::kRaised) {
         DROVER_RETURN_IF_ERROR(storage.ReturnOlderLeases(info.session_id, info.attachment).status());
@@ -144,7 +152,8 @@ absl::StatusOr<AttachedStream> Attach(const v1::Hello& hello, const SessionOptio
   std::set<LeaseId> kept;
   for (const HeldLeaseRow& row : attached.leases) kept.insert(row.key.lease_id);
   for (const v1::HeldLease& lease : hello.held_leases()) {
-    if (!kept.contains(lease.lease_id())) attached.welcome.mutable_welcome()->add_lost_leases(lease.lease_id());
+    if (!kept.contains(lease.lease_id()))
+      attached.welcome.mutable_welcome()->add_lost_leases(lease.lease_id());
   }
   return attached;
 }

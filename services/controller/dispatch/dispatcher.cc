@@ -15,23 +15,47 @@ constexpr size_t kPayloadsPerRead = 32;
 
 }  // namespace
 
-Dispatcher::Dispatcher(DispatcherOptions options, Storage& storage, Fleet& fleet, JobCache& jobs, Clock& clock,
-                       Random& random, DispatcherMetrics metrics, std::function<void(const JobId&)> job_changed)
-    : options_(std::move(options)), storage_(storage), fleet_(fleet), jobs_(jobs), clock_(clock), random_(random),
-      metrics_(metrics), job_changed_(std::move(job_changed)) {}
+Dispatcher::Dispatcher(DispatcherOptions options, Storage& storage, Fleet& fleet, JobCache& jobs,
+                       Clock& clock, Random& random, DispatcherMetrics metrics,
+                       std::function<void(const JobId&)> job_changed)
+    : options_(std::move(options)),
+      storage_(storage),
+      fleet_(fleet),
+      jobs_(jobs),
+      clock_(clock),
+      random_(random),
+      metrics_(metrics),
+      job_changed_(std::move(job_changed)) {}
 
 Dispatcher::~Dispatcher() { Shutdown(); }
 
 void Dispatcher::Start() {
   threads_.emplace_back([this] { Loop(options_.look_interval, [this] { return LookStep(); }, true); });
-  threads_.emplace_back([this] { Loop(options_.renew_interval, [this] { RenewStep(); return false; }, false); });
-  threads_.emplace_back([this] { Loop(options_.reconcile_interval, [this] { ReconcileStep(); return false; }, false); });
+  threads_.emplace_back([this] {
+    Loop(
+        options_.renew_interval,
+        [this] {
+          RenewStep();
+          return false;
+        },
+        false);
+  });
+  threads_.emplace_back([this] {
+    Loop(
+        options_.reconcile_interval,
+        [this] {
+          ReconcileStep();
+          return false;
+        },
+        false);
+  });
   for (int i = 0; i < options_.attach_threads; ++i) {
     threads_.emplace_back([this] { Loop(absl::Seconds(1), [this] { return AttachStep(); }, true); });
   }
 }
 
-// Calls `step` again at once while it says that there is more to do, else after `interval` or, with `wakes`, a Wake().
+// Calls `step` again at once while it says that there is more to do, else after `interval` or, with `wakes`,
+// a Wake().
 void Dispatcher::Loop(absl::Duration interval, const std::function<bool()>& step, bool wakes) {
   int64_t seen = 0;
   while (true) {
@@ -83,7 +107,8 @@ void Dispatcher::Wake() {
   changed_.NotifyAll();
 }
 
-// --------------------------------------------------------------------------------------------------------- attaching
+// ---------------------------------------------------------------------------------------------------------
+// attaching
 
 void Dispatcher::OnHello(StreamId stream, v1::Hello hello) {
   {
@@ -95,8 +120,9 @@ void Dispatcher::OnHello(StreamId stream, v1::Hello hello) {
       return;
     }
   }
-  fleet_.Close(stream, Error(absl::StatusCode::kUnavailable, "CONTROLLER_BUSY",
-                             "this controller is going away or has too many workers attaching: try another one"));
+  fleet_.Close(stream,
+               Error(absl::StatusCode::kUnavailable, "CONTROLLER_BUSY",
+                     "this controller is going away or has too many workers attaching: try another one"));
 }
 
 bool Dispatcher::AttachStep() {
@@ -112,16 +138,21 @@ bool Dispatcher::AttachStep() {
     fleet_.Close(stream, hit);
     return true;
   }
-  auto attached = Attach(hello, options_.session, options_.limits, options_.controller, storage_, clock_, random_);
+  auto attached =
+      Attach(hello, options_.session, options_.limits, options_.controller, storage_, clock_, random_);
   if (!attached.ok()) {
-    LogWarning("worker.refused", {{"worker", hello.name()}, {"session", hello.session_id()},
-                                  {"attachment", hello.attachment()}, {"error", attached.status()}});
+    LogWarning("worker.refused", {{"worker", hello.name()},
+                                  {"session", hello.session_id()},
+                                  {"attachment", hello.attachment()},
+                                  {"error", attached.status()}});
     fleet_.Close(stream, attached.status());
     return true;
   }
   metrics_.attaches.Add();
-  LogInfo("worker.attached", {{"worker", hello.name()}, {"session", attached->session},
-                              {"attachment", attached->attachment}, {"leases", attached->leases.size()},
+  LogInfo("worker.attached", {{"worker", hello.name()},
+                              {"session", attached->session},
+                              {"attachment", attached->attachment},
+                              {"leases", attached->leases.size()},
                               {"lost", attached->welcome.welcome().lost_leases_size()}});
   fleet_.Attached(stream, *std::move(attached));
   Wake();  // what it holds may be revoked, and its jobs' contexts are due
@@ -131,8 +162,10 @@ bool Dispatcher::AttachStep() {
 void Dispatcher::OnClosed(StreamId stream) {
   const Fleet::Unsent unsent = fleet_.Closed(stream);
   if (unsent.session.empty()) return;
-  LogInfo("worker.detached", {{"session", unsent.session}, {"attachment", unsent.attachment},
-                              {"unsent", unsent.leases.size()}, {"goodbye", unsent.goodbye}});
+  LogInfo("worker.detached", {{"session", unsent.session},
+                              {"attachment", unsent.attachment},
+                              {"unsent", unsent.leases.size()},
+                              {"goodbye", unsent.goodbye}});
   MutexLock lock(&mu_);
   for (const auto& [job_id, lease] : unsent.leases) {
     to_return_.push_back({unsent.session, unsent.attachment, job_id, lease, CameBack::kGivenBack});
@@ -142,7 +175,8 @@ void Dispatcher::OnClosed(StreamId stream) {
   changed_.NotifyAll();
 }
 
-// ---------------------------------------------------------------------------------------------------------- claiming
+// ----------------------------------------------------------------------------------------------------------
+// claiming
 
 bool Dispatcher::LookStep() {
   std::vector<Fleet::Withdrawn> withdrawn;
@@ -157,7 +191,8 @@ bool Dispatcher::LookStep() {
   ReturnWithdrawn(withdrawn);
   for (const SessionId& session : goodbyes) {
     if (const absl::Status ended = storage_.EndSession(session); !ended.ok()) {
-      LogWarning("session.end_failed", {{"session", session}, {"error", ended}});  // the janitor ends it later
+      LogWarning("session.end_failed",
+                 {{"session", session}, {"error", ended}});  // the janitor ends it later
     }
   }
   ReviewJobs();
@@ -233,7 +268,10 @@ bool Dispatcher::ClaimFor(const JobView& view, int64_t share) {
       const Fleet::Slot& slot = slots[lease.slot];
       if (!payloads.ok() ||
           !fleet_.AddGrant(slot, view.job_id, lease, std::move((*payloads)[i - first].payload), context)) {
-        withdrawn.push_back({slot.claim.session, slot.claim.attachment, view.job_id, {lease.batch_no, lease.lease_id},
+        withdrawn.push_back({slot.claim.session,
+                             slot.claim.attachment,
+                             view.job_id,
+                             {lease.batch_no, lease.lease_id},
                              CameBack::kGivenBack});
       }
     }
@@ -254,8 +292,8 @@ void Dispatcher::ReviewJobs() {
   }
   ReturnWithdrawn(fleet_.ApplyViews(*views, options_.interrupt_grace,
                                     [this](const JobView& view) -> std::optional<v1::JobContext> {
-                                      // From the cache alone, as the fleet's lock is held: a claim has filled it, or the
-                                      // read below, for leases that a worker brought along.
+                                      // From the cache alone, as the fleet's lock is held: a claim has filled
+                                      // it, or the read below, for leases that a worker brought along.
                                       const auto info = jobs_.Peek(view.job_id);
                                       if (!info) return std::nullopt;
                                       return MakeContext(*info, view.priority, view.version, view.executed);
@@ -265,7 +303,8 @@ void Dispatcher::ReviewJobs() {
   }
 }
 
-// --------------------------------------------------------------------------------------------------------- returning
+// ---------------------------------------------------------------------------------------------------------
+// returning
 
 void Dispatcher::ReturnWithdrawn(const std::vector<Fleet::Withdrawn>& withdrawn) {
   std::map<std::pair<JobId, CameBack>, std::vector<Fleet::Withdrawn>> by_job;
@@ -273,12 +312,14 @@ void Dispatcher::ReturnWithdrawn(const std::vector<Fleet::Withdrawn>& withdrawn)
   for (const auto& [key, leases] : by_job) {
     const auto& [job_id, how] = key;
     std::vector<Storage::OwnedLease> owned;
-    for (const Fleet::Withdrawn& lease : leases) owned.push_back({job_id, lease.lease, lease.session, lease.attachment});
+    for (const Fleet::Withdrawn& lease : leases)
+      owned.push_back({job_id, lease.lease, lease.session, lease.attachment});
     const auto returned = storage_.ReturnLeases(job_id, owned, how);
     if (returned.ok()) {
       metrics_.leases_returned.Add(static_cast<double>(*returned));
     } else {
-      LogWarning("lease.return_failed", {{"job", job_id}, {"leases", leases.size()}, {"error", returned.status()}});
+      LogWarning("lease.return_failed",
+                 {{"job", job_id}, {"leases", leases.size()}, {"error", returned.status()}});
       MutexLock lock(&mu_);
       to_return_.insert(to_return_.end(), leases.begin(), leases.end());
     }
@@ -301,20 +342,23 @@ void Dispatcher::ReconcileStep() {
   if (!owned.ok()) return;
   std::vector<Fleet::Withdrawn> stray;
   for (const Storage::OwnedLease& lease : fleet_.Unknown(mark, *owned)) {
-    LogWarning("lease.stray", {{"job", lease.job_id}, {"session", lease.session}, {"lease", lease.key.lease_id}});
+    LogWarning("lease.stray",
+               {{"job", lease.job_id}, {"session", lease.session}, {"lease", lease.key.lease_id}});
     stray.push_back({lease.session, lease.attachment, lease.job_id, lease.key, CameBack::kGivenBack});
   }
   ReturnWithdrawn(stray);
 }
 
-// ----------------------------------------------------------------------------------------------------------- renewal
+// -----------------------------------------------------------------------------------------------------------
+// renewal
 
 void Dispatcher::RenewStep() {
   const std::vector<Fleet::RenewalView> views = fleet_.TakeRenewals();
   if (views.empty()) return;
   std::vector<Storage::Renewal> renewals;
   for (const Fleet::RenewalView& view : views) renewals.push_back(view.renewal);
-  std::sort(renewals.begin(), renewals.end(), [](const auto& a, const auto& b) { return a.session < b.session; });
+  std::sort(renewals.begin(), renewals.end(),
+            [](const auto& a, const auto& b) { return a.session < b.session; });
   const auto renewed = storage_.RenewSessions(renewals, options_.session.ttl);
   if (renewed.ok()) {
     fleet_.Renewed(views, *renewed);

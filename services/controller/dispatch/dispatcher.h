@@ -1,11 +1,12 @@
-// Gives work to workers: attaches streams, claims batches by priority, revokes what has stopped, renews sessions and
-// finds leases that went astray.
+// Gives work to workers: attaches streams, claims batches by priority, revokes what has stopped, renews
+// sessions and finds leases that went astray.
 //
-// Each step is a method that a thread calls in a loop here, and that a simulation calls in any order. All decisions rest
-// on the database (Storage) and on what is known of the streams (Fleet).
+// Each step is a method that a thread calls in a loop here, and that a simulation calls in any order. All
+// decisions rest on the database (Storage) and on what is known of the streams (Fleet).
 //
-// Priority: claim first, give way after. Each look goes strictly by priority, equals in rotation. A worker full of lower
-// work keeps some credit for jobs above it, so that a higher job is claimed, granted on top and started next.
+// Priority: claim first, give way after. Each look goes strictly by priority, equals in rotation. A worker
+// full of lower work keeps some credit for jobs above it, so that a higher job is claimed, granted on top and
+// started next.
 #ifndef DROVER_SERVICES_CONTROLLER_DISPATCH_DISPATCHER_H_
 #define DROVER_SERVICES_CONTROLLER_DISPATCH_DISPATCHER_H_
 
@@ -30,13 +31,13 @@
 namespace drover {
 
 struct DispatcherOptions {
-  std::string controller;                                // this process, for logs and `worker list`
+  std::string controller;  // this process, for logs and `worker list`
   SessionOptions session;
   FleetLimits limits;
   absl::Duration look_interval = absl::Milliseconds(100);
   absl::Duration renew_interval = absl::Seconds(1);
   absl::Duration reconcile_interval = absl::Seconds(3);
-  absl::Duration interrupt_grace = absl::Seconds(30);    // for requests in flight of a cancelled job
+  absl::Duration interrupt_grace = absl::Seconds(30);  // for requests in flight of a cancelled job
   int max_jobs_per_look = 256;
   int max_batches_per_claim = 256;
   int attach_threads = 4;
@@ -52,8 +53,8 @@ struct DispatcherMetrics {
 
 class Dispatcher {
  public:
-  Dispatcher(DispatcherOptions options, Storage& storage, Fleet& fleet, JobCache& jobs, Clock& clock, Random& random,
-             DispatcherMetrics metrics, std::function<void(const JobId&)> job_changed);
+  Dispatcher(DispatcherOptions options, Storage& storage, Fleet& fleet, JobCache& jobs, Clock& clock,
+             Random& random, DispatcherMetrics metrics, std::function<void(const JobId&)> job_changed);
   ~Dispatcher();
 
   void Start();
@@ -65,7 +66,8 @@ class Dispatcher {
   void OnHello(StreamId stream, v1::Hello hello);
   // A stream is gone.
   void OnClosed(StreamId stream);
-  // A segment of this lease can't be recorded, so the lease can't end here: it is taken from its worker and returned.
+  // A segment of this lease can't be recorded, so the lease can't end here: it is taken from its worker and
+  // returned.
   void LoseLease(LeaseId lease);
   // Something changed that a look may find: credit, a job, work that came back.
   void Wake();

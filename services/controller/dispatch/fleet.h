@@ -1,9 +1,9 @@
-// The streams attached to this controller, their credit and their leases: all that a controller remembers of workers,
-// and nothing that could not be rebuilt from the database and a new Hello.
+// The streams attached to this controller, their credit and their leases: all that a controller remembers of
+// workers, and nothing that could not be rebuilt from the database and a new Hello.
 //
-// Events come in (a message of a worker, a commit, a look at the database), messages go into the streams' queues. No
-// I/O, no threads, time injected: the reactor (worker_service/), the Dispatcher and the Gatherer drive it, and so can a
-// simulation. Thread-safe; sinks are called without the lock held.
+// Events come in (a message of a worker, a commit, a look at the database), messages go into the streams'
+// queues. No I/O, no threads, time injected: the reactor (worker_service/), the Dispatcher and the Gatherer
+// drive it, and so can a simulation. Thread-safe; sinks are called without the lock held.
 #ifndef DROVER_SERVICES_CONTROLLER_DISPATCH_FLEET_H_
 #define DROVER_SERVICES_CONTROLLER_DISPATCH_FLEET_H_
 
@@ -31,8 +31,8 @@ namespace drover {
 
 using StreamId = int64_t;
 
-// The other side of a stream. Methods don't block, may be called from any thread, and don't call back into Fleet
-// before they return... except for NextMessage, which a sink may call from WriteReady.
+// The other side of a stream. Methods don't block, may be called from any thread, and don't call back into
+// Fleet before they return... except for NextMessage, which a sink may call from WriteReady.
 class StreamSink {
  public:
   virtual ~StreamSink() = default;
@@ -45,10 +45,11 @@ class StreamSink {
 // Limits that a worker is told and held to.
 struct FleetLimits {
   int64_t max_message_bytes = 8 << 20;
-  int64_t max_unacked_bytes = 4 << 20;  // of segments of one stream
+  int64_t max_unacked_bytes = 4 << 20;       // of segments of one stream
   int64_t max_queued_grant_bytes = 4 << 20;  // of one stream: nothing more is claimed for it beyond
-  int max_control_messages = 65536;     // queued for one stream: a worker that does not read is cut off
-  // What a worker gets beyond the grace time of a Revoke with ABORT to send its last segments. Then it loses the leases.
+  int max_control_messages = 65536;          // queued for one stream: a worker that does not read is cut off
+  // What a worker gets beyond the grace time of a Revoke with ABORT to send its last segments. Then it loses
+  // the leases.
   absl::Duration revoke_slack = absl::Seconds(5);
 };
 
@@ -87,8 +88,8 @@ class Fleet {
 
   // ---- attaching
 
-  // The attach of `stream` succeeded. An older stream of the session is closed; if a newer one is here already, this
-  // one is.
+  // The attach of `stream` succeeded. An older stream of the session is closed; if a newer one is here
+  // already, this one is.
   void Attached(StreamId stream, AttachedStream attached);
   void Close(StreamId stream, const absl::Status& status);
 
@@ -105,8 +106,8 @@ class Fleet {
   // Between these two a lease of the session may be in the database that is not known here.
   void BeginClaim(const std::vector<Slot>& slots);
   void EndClaim(const std::vector<Slot>& slots);
-  // A lease was claimed for the slot's stream: queues its Grant; false if that stream is over (it is then returned by
-  // the caller).
+  // A lease was claimed for the slot's stream: queues its Grant; false if that stream is over (it is then
+  // returned by the caller).
   bool AddGrant(const Slot& slot, const JobId& job_id, const ClaimedLease& lease, std::string payload,
                 const v1::JobContext& context);
 
@@ -114,8 +115,9 @@ class Fleet {
 
   // Jobs that have leases here.
   std::vector<JobId> JobsWithLeases() const;
-  // Revokes what has stopped, updates contexts. Returns the Grants that were withdrawn, to be returned; and leases of
-  // workers that were told to abort and have not in time, as lost: a job must not wait for a worker that takes no notice.
+  // Revokes what has stopped, updates contexts. Returns the Grants that were withdrawn, to be returned; and
+  // leases of workers that were told to abort and have not in time, as lost: a job must not wait for a worker
+  // that takes no notice.
   struct Withdrawn {
     SessionId session;
     int64_t attachment = 0;
@@ -123,8 +125,9 @@ class Fleet {
     LeaseKey lease;
     CameBack how = CameBack::kGivenBack;
   };
-  std::vector<Withdrawn> ApplyViews(const std::vector<JobView>& views, absl::Duration grace,
-                                    const std::function<std::optional<v1::JobContext>(const JobView&)>& context);
+  std::vector<Withdrawn> ApplyViews(
+      const std::vector<JobView>& views, absl::Duration grace,
+      const std::function<std::optional<v1::JobContext>(const JobView&)>& context);
 
   // ---- recording
 
@@ -132,7 +135,8 @@ class Fleet {
   void OnRecorded(const JobId& job_id, const SegmentWrite& segment, SegmentResult result, bool lease_over);
   // The lease's recorded tasks as the database has them, after a conflict.
   void SetRecorded(LeaseId lease, const TaskSet& recorded);
-  // A lease can't go on here (a segment that can't be recorded): it is lost to its worker, and to be returned as lost.
+  // A lease can't go on here (a segment that can't be recorded): it is lost to its worker, and to be returned
+  // as lost.
   std::optional<Withdrawn> LoseLease(LeaseId lease);
 
   // ---- renewal
@@ -171,7 +175,8 @@ class Fleet {
     absl::Duration oldest_lease;  // age
   };
   Counts counts() const;
-  // Fingerprints that attached workers claim, for the mismatch metric: streams whose store differs from `expected`.
+  // Fingerprints that attached workers claim, for the mismatch metric: streams whose store differs from
+  // `expected`.
   int64_t MismatchedStores(const std::map<std::string, std::string>& expected) const;
 
  private:
@@ -180,17 +185,17 @@ class Fleet {
     JobId job_id;
     LeaseKey key;
     int32_t batch_tasks = 0;
-    TaskSet open;                 // neither recorded, nor submitted, nor given back
-    TaskSet all;                  // what the lease covers
+    TaskSet open;  // neither recorded, nor submitted, nor given back
+    TaskSet all;   // what the lease covers
     int64_t next_sequence = 1;
     int64_t recorded_sequence = 0;
     std::map<int64_t, int64_t> unacked;  // sequence -> bytes
-    absl::Duration since;         // when it came here, by Clock::Elapsed
+    absl::Duration since;                // when it came here, by Clock::Elapsed
   };
   // The last Revoke of a job on a stream.
   struct Revoked {
-    int64_t version = 0;                                     // of the job
-    absl::Duration abort_due = absl::InfiniteDuration();     // by Clock::Elapsed: all segments are here by then
+    int64_t version = 0;                                  // of the job
+    absl::Duration abort_due = absl::InfiniteDuration();  // by Clock::Elapsed: all segments are here by then
   };
   struct Stream {
     std::shared_ptr<StreamSink> sink;
@@ -203,8 +208,8 @@ class Fleet {
     StreamQueue queue;
     std::map<JobId, std::set<LeaseId>> leases;
     std::map<JobId, Revoked> revoked;
-    v1::Status status;                   // the last one
-    int64_t renewed_number = 0;          // Status whose renewal was asked for
+    v1::Status status;           // the last one
+    int64_t renewed_number = 0;  // Status whose renewal was asked for
     int64_t claims_under_way = 0;
     int64_t claims = 0;
     int64_t unacked_bytes = 0;
@@ -218,7 +223,8 @@ class Fleet {
 
   Stream* Find(StreamId stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   const Stream* Find(StreamId stream) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void CloseLocked(Stream& stream, const absl::Status& status, Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CloseLocked(Stream& stream, const absl::Status& status, Effects& effects)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropLease(LeaseId lease) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Takes the lease from its worker, as lost; to be returned by the caller. Nothing if the stream is over.
   std::optional<Withdrawn> TakeLease(LeaseId lease, Effects& effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -6,7 +6,8 @@
 namespace drover {
 namespace {
 
-// While fewer tasks than this are executed, outcomes are wanted after 1 s instead of 5 (ARCHITECTURE.md, "Run").
+// While fewer tasks than this are executed, outcomes are wanted after 1 s instead of 5 (ARCHITECTURE.md,
+// "Run").
 constexpr int64_t kEarlyTasks = 1000;
 
 }  // namespace

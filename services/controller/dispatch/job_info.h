@@ -19,9 +19,9 @@ namespace drover {
 
 struct JobInfo {
   JobId job_id;
-  std::string operation;                                     // name as in Hello
+  std::string operation;  // name as in Hello
   int32_t min_revision = 1;
-  std::vector<std::pair<std::string, std::string>> stores;   // that a worker needs: name, pinned fingerprint
+  std::vector<std::pair<std::string, std::string>> stores;  // that a worker needs: name, pinned fingerprint
   lifecycle::FailurePolicy failure_policy;
   v1::Operation parameters;
   v1::RetryPolicy retry_policy;
@@ -44,7 +44,8 @@ class JobCache {
   Storage& storage_;
   Mutex mu_;
   std::list<JobId> recent_ ABSL_GUARDED_BY(mu_);  // most recently used first
-  std::map<JobId, std::pair<std::shared_ptr<const JobInfo>, std::list<JobId>::iterator>> jobs_ ABSL_GUARDED_BY(mu_);
+  std::map<JobId, std::pair<std::shared_ptr<const JobInfo>, std::list<JobId>::iterator>> jobs_
+      ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace drover

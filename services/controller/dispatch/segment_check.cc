@@ -4,9 +4,9 @@
 #include <utility>
 #include <vector>
 
-#include "common/strings/strings.h"
 #include "common/codec/outcomes.h"
 #include "common/status/status.h"
+#include "common/strings/strings.h"
 
 namespace drover {
 namespace {
@@ -20,7 +20,8 @@ absl::Status Bad(const v1::Segment& segment, const std::string& what) {
 
 }  // namespace
 
-absl::StatusOr<SegmentWrite> CheckSegment(const v1::Segment& segment, const TaskSet& open, int32_t batch_tasks) {
+absl::StatusOr<SegmentWrite> CheckSegment(const v1::Segment& segment, const TaskSet& open,
+                                          int32_t batch_tasks) {
   SegmentWrite write;
   write.lease = {static_cast<BatchNo>(segment.batch_no()), segment.lease_id()};
   write.sequence = segment.sequence();
@@ -29,14 +30,16 @@ absl::StatusOr<SegmentWrite> CheckSegment(const v1::Segment& segment, const Task
   TaskSet named;
   const auto take = [&](int32_t first, int32_t end, std::string_view list) -> absl::Status {
     if (first < 0 || first >= end || end > batch_tasks) {
-      return Bad(segment, StrCat(list, " has the range ", first, " to ", end, " of a batch of ", batch_tasks));
+      return Bad(segment,
+                 StrCat(list, " has the range ", first, " to ", end, " of a batch of ", batch_tasks));
     }
     TaskSet range;
     range.AddRange(first, end);
-    if (range.Intersects(named)) return Bad(segment, StrCat(list, " names a task twice, within ", first, " to ", end));
+    if (range.Intersects(named))
+      return Bad(segment, StrCat(list, " names a task twice, within ", first, " to ", end));
     if (!range.IsSubsetOf(open)) {
       return Bad(segment, StrCat(list, " names a task outside the lease or recorded before, within ", first,
-                                       " to ", end));
+                                 " to ", end));
     }
     named.Union(range);
     return absl::OkStatus();
@@ -49,10 +52,12 @@ absl::StatusOr<SegmentWrite> CheckSegment(const v1::Segment& segment, const Task
   std::vector<Outcome> outcomes;
   outcomes.reserve(segment.outcomes_size());
   for (const v1::TaskOutcome& from : segment.outcomes()) {
-    if (from.task() < 0 || from.task() >= batch_tasks) return Bad(segment, StrCat("outcome of task ", from.task()));
+    if (from.task() < 0 || from.task() >= batch_tasks)
+      return Bad(segment, StrCat("outcome of task ", from.task()));
     DROVER_RETURN_IF_ERROR(take(from.task(), from.task() + 1, "outcomes"));
     if (from.http_status() < 0 || from.http_status() > 999 || from.attempts() < 1 || from.bytes() < 0) {
-      return Bad(segment, StrCat("outcome of task ", from.task(), " has an HTTP status, attempts or bytes out of range"));
+      return Bad(segment, StrCat("outcome of task ", from.task(),
+                                 " has an HTTP status, attempts or bytes out of range"));
     }
     Outcome outcome;
     outcome.index = static_cast<uint32_t>(from.task());

@@ -9,11 +9,12 @@
 
 namespace drover {
 
-// Checks a new segment against the tasks that its lease still has open (neither recorded, nor submitted, nor given
-// back) and makes what is to be recorded, texts made clean and cut to their limits. Session and the id of a given-back
-// lease are left to the caller. INVALID_ARGUMENT names what is wrong: an index outside the lease, a task named twice
-// or recorded before, an empty segment, an outcome without attempts.
-absl::StatusOr<SegmentWrite> CheckSegment(const v1::Segment& segment, const TaskSet& open, int32_t batch_tasks);
+// Checks a new segment against the tasks that its lease still has open (neither recorded, nor submitted, nor
+// given back) and makes what is to be recorded, texts made clean and cut to their limits. Session and the id
+// of a given-back lease are left to the caller. INVALID_ARGUMENT names what is wrong: an index outside the
+// lease, a task named twice or recorded before, an empty segment, an outcome without attempts.
+absl::StatusOr<SegmentWrite> CheckSegment(const v1::Segment& segment, const TaskSet& open,
+                                          int32_t batch_tasks);
 
 }  // namespace drover
 

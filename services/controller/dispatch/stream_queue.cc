@@ -6,8 +6,8 @@ namespace drover {
 
 void StreamQueue::PushControl(v1::WorkResponse message) { control_.push_back({std::move(message), {}, 0}); }
 
-void StreamQueue::PushSegmentAck(const JobId& job_id, LeaseId lease, int64_t sequence, v1::SegmentAck::Result result,
-                                 bool lease_over) {
+void StreamQueue::PushSegmentAck(const JobId& job_id, LeaseId lease, int64_t sequence,
+                                 v1::SegmentAck::Result result, bool lease_over) {
   Control control;
   v1::SegmentAck* ack = control.message.mutable_segment_ack();
   ack->set_lease_id(lease);
@@ -55,7 +55,8 @@ std::vector<QueuedGrant> StreamQueue::Withdraw(const JobId& job_id, LeaseId leas
   }
   grants_ = std::move(kept);
   if (pending_grant_ && meant(*pending_grant_)) {
-    // Its context went out alone: the worker keeps a context that no lease uses, until the next one replaces it.
+    // Its context went out alone: the worker keeps a context that no lease uses, until the next one replaces
+    // it.
     known_[job_id].leases.erase(pending_grant_->lease.lease_id);
     if (known_[job_id].leases.empty()) known_.erase(job_id);
     withdraw(*std::move(pending_grant_));
@@ -65,7 +66,8 @@ std::vector<QueuedGrant> StreamQueue::Withdraw(const JobId& job_id, LeaseId leas
 }
 
 std::vector<QueuedGrant> StreamQueue::WithdrawAll() {
-  std::vector<QueuedGrant> withdrawn(std::make_move_iterator(grants_.begin()), std::make_move_iterator(grants_.end()));
+  std::vector<QueuedGrant> withdrawn(std::make_move_iterator(grants_.begin()),
+                                     std::make_move_iterator(grants_.end()));
   grants_.clear();
   if (pending_grant_) withdrawn.push_back(*std::move(pending_grant_));
   pending_grant_.reset();

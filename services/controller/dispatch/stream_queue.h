@@ -1,9 +1,10 @@
 // The write queue of one worker stream.
 //
-// Acknowledgments, Welcome, Revoke, Drain and new JobContexts go before Grants. What a Grant needs is decided when it
-// is written, not when it is queued: the wire is first in, first out, so at that moment it is certain which leases of
-// the job the worker will hold, and so whether it still has the job's context. Queued Grants can be withdrawn, so that
-// a Revoke never overtakes one (docs/internals/protocol.md; the counterexamples are in Stream.tla).
+// Acknowledgments, Welcome, Revoke, Drain and new JobContexts go before Grants. What a Grant needs is decided
+// when it is written, not when it is queued: the wire is first in, first out, so at that moment it is certain
+// which leases of the job the worker will hold, and so whether it still has the job's context. Queued Grants
+// can be withdrawn, so that a Revoke never overtakes one (docs/internals/protocol.md; the counterexamples are
+// in Stream.tla).
 //
 // Not thread-safe: Fleet guards it.
 #ifndef DROVER_SERVICES_CONTROLLER_DISPATCH_STREAM_QUEUE_H_
@@ -66,12 +67,12 @@ class StreamQueue {
  private:
   struct Control {
     v1::WorkResponse message;
-    JobId job_id;        // of an acknowledgment that ends a lease
+    JobId job_id;  // of an acknowledgment that ends a lease
     LeaseId over = 0;
   };
   struct KnownJob {
-    std::set<LeaseId> leases;   // written and not yet acknowledged as over
-    int64_t version = -1;       // of the context last written
+    std::set<LeaseId> leases;  // written and not yet acknowledged as over
+    int64_t version = -1;      // of the context last written
   };
 
   std::deque<Control> control_;

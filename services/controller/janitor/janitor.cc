@@ -16,8 +16,12 @@ constexpr int kJobsPerLook = 256;
 
 Janitor::Janitor(JanitorOptions options, Storage& storage, Clock& clock, JanitorMetrics metrics,
                  std::function<void(const JobId&)> job_changed, std::function<void()> work_came_back)
-    : options_(options), storage_(storage), clock_(clock), metrics_(std::move(metrics)),
-      job_changed_(std::move(job_changed)), work_came_back_(std::move(work_came_back)),
+    : options_(options),
+      storage_(storage),
+      clock_(clock),
+      metrics_(std::move(metrics)),
+      job_changed_(std::move(job_changed)),
+      work_came_back_(std::move(work_came_back)),
       guard_(options.session_ttl, std::max(options.session_ttl / 5, 2 * options.session_interval)) {}
 
 Janitor::~Janitor() { Shutdown(); }
@@ -78,7 +82,8 @@ void Janitor::Return(const std::vector<Storage::StrandedLease>& stranded) {
   // A lease that is behind its session's number never arrived; one whose session is gone may have run.
   std::map<std::pair<JobId, CameBack>, std::vector<Storage::OwnedLease>> by_job;
   for (const Storage::StrandedLease& lease : stranded) {
-    by_job[{lease.owned.job_id, lease.session_gone ? CameBack::kLost : CameBack::kGivenBack}].push_back(lease.owned);
+    by_job[{lease.owned.job_id, lease.session_gone ? CameBack::kLost : CameBack::kGivenBack}].push_back(
+        lease.owned);
   }
   for (const auto& [key, leases] : by_job) {
     const auto returned = storage_.ReturnLeases(key.first, leases, key.second);
@@ -87,7 +92,8 @@ void Janitor::Return(const std::vector<Storage::StrandedLease>& stranded) {
       continue;
     }
     metrics_.leases_returned.Add(static_cast<double>(*returned));
-    LogInfo("lease.returned", {{"job", key.first}, {"leases", *returned}, {"lost", key.second == CameBack::kLost}});
+    LogInfo("lease.returned",
+            {{"job", key.first}, {"leases", *returned}, {"lost", key.second == CameBack::kLost}});
     if (*returned > 0) {
       work_came_back_();
       job_changed_(key.first);
@@ -97,11 +103,13 @@ void Janitor::Return(const std::vector<Storage::StrandedLease>& stranded) {
 
 void Janitor::Change(const JobId& job_id, const lifecycle::Request& request) {
   const auto changed = storage_.ChangeJob(
-      job_id, [&](const lifecycle::Snapshot& snapshot) { return lifecycle::Decide(snapshot, request); }, true);
+      job_id, [&](const lifecycle::Snapshot& snapshot) { return lifecycle::Decide(snapshot, request); },
+      true);
   if (!changed.ok()) {
     LogWarning("janitor.change_failed", {{"job", job_id}, {"error", changed.status()}});
   } else if (*changed) {
-    LogInfo("job.changed", {{"job", job_id}, {"state", lifecycle::StateName((*changed)->to)},
+    LogInfo("job.changed", {{"job", job_id},
+                            {"state", lifecycle::StateName((*changed)->to)},
                             {"reason", (*changed)->reason_code}});
     job_changed_(job_id);
   }

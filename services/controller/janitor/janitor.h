@@ -1,8 +1,10 @@
-// What has to be done by somebody, and by nobody in particular: ends sessions whose worker is gone and returns their
-// leases, lets jobs settle into Paused, shows preempted ones as such, and removes what jobs that have ended leave.
+// What has to be done by somebody, and by nobody in particular: ends sessions whose worker is gone and
+// returns their leases, lets jobs settle into Paused, shows preempted ones as such, and removes what jobs
+// that have ended leave.
 //
-// Every controller does all of it, beside the others: each act is a fenced transaction that a second one finds done.
-// Each step is a method that a thread calls in a loop here, and that a simulation calls in any order.
+// Every controller does all of it, beside the others: each act is a fenced transaction that a second one
+// finds done. Each step is a method that a thread calls in a loop here, and that a simulation calls in any
+// order.
 #ifndef DROVER_SERVICES_CONTROLLER_JANITOR_JANITOR_H_
 #define DROVER_SERVICES_CONTROLLER_JANITOR_JANITOR_H_
 
@@ -22,9 +24,9 @@ namespace drover {
 
 struct JanitorOptions {
   absl::Duration session_ttl = absl::Seconds(15);
-  absl::Duration session_interval = absl::Seconds(1);     // looks at sessions and stranded leases
+  absl::Duration session_interval = absl::Seconds(1);  // looks at sessions and stranded leases
   absl::Duration settle_interval = absl::Milliseconds(200);
-  absl::Duration preempted_after = absl::Seconds(2);      // without a lease, while a higher job runs
+  absl::Duration preempted_after = absl::Seconds(2);  // without a lease, while a higher job runs
   absl::Duration purge_interval = absl::Seconds(10);
 };
 
@@ -63,8 +65,8 @@ class Janitor {
   const JanitorMetrics metrics_;
   const std::function<void(const JobId&)> job_changed_;
   const std::function<void()> work_came_back_;
-  OutageGuard guard_;                                 // of the session thread
-  std::map<JobId, absl::Duration> idle_since_;        // of the settle thread
+  OutageGuard guard_;                           // of the session thread
+  std::map<JobId, absl::Duration> idle_since_;  // of the settle thread
   Mutex mu_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;

@@ -1,8 +1,9 @@
 // Whether the janitor may end sessions: only when all its looks during the last whole TTL succeeded on time.
 //
-// An expired session means that its worker is gone only if the controllers could have renewed it. After an outage or a
-// stall of the database, or at a controller's start, every session looks expired though the workers are alive; a whole
-// TTL of good looks gives each of them the time to be renewed (ARCHITECTURE.md, "A session ends").
+// An expired session means that its worker is gone only if the controllers could have renewed it. After an
+// outage or a stall of the database, or at a controller's start, every session looks expired though the
+// workers are alive; a whole TTL of good looks gives each of them the time to be renewed (ARCHITECTURE.md, "A
+// session ends").
 #ifndef DROVER_SERVICES_CONTROLLER_JANITOR_OUTAGE_GUARD_H_
 #define DROVER_SERVICES_CONTROLLER_JANITOR_OUTAGE_GUARD_H_
 
@@ -15,7 +16,8 @@ namespace drover {
 // Times are of Clock::Elapsed. Not thread-safe.
 class OutageGuard {
  public:
-  // A look that fails, takes longer than `tolerance`, or begins later than that after the one before, is an outage.
+  // A look that fails, takes longer than `tolerance`, or begins later than that after the one before, is an
+  // outage.
   OutageGuard(absl::Duration ttl, absl::Duration tolerance) : ttl_(ttl), tolerance_(tolerance) {}
 
   // A look began and ended at these times.

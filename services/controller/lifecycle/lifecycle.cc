@@ -17,7 +17,8 @@ const Transition* Find(State from, Cause cause, std::optional<State> to = std::n
 }
 
 bool ByPerson(Cause cause) {
-  return cause == Cause::kConfirm || cause == Cause::kPause || cause == Cause::kResume || cause == Cause::kCancel;
+  return cause == Cause::kConfirm || cause == Cause::kPause || cause == Cause::kResume ||
+         cause == Cause::kCancel;
 }
 
 // The states in which `cause` is possible, for error texts: "READY or ACTIVE".
@@ -36,7 +37,7 @@ std::string StatesFor(Cause cause) {
 absl::Status Refused(const Snapshot& snapshot, Cause cause) {
   return Error(absl::StatusCode::kFailedPrecondition, "JOB_STATE",
                StrCat("a job that is ", StateName(snapshot.state), " can't be changed by '", CauseName(cause),
-                            "'; that needs ", StatesFor(cause)),
+                      "'; that needs ", StatesFor(cause)),
                {{"state", std::string(StateName(snapshot.state))}, {"needs", StatesFor(cause)}});
 }
 
@@ -50,15 +51,9 @@ Change MakeChange(const Snapshot& snapshot, const Request& request, State to) {
     case Cause::kConfirm:
     case Cause::kPause:
     case Cause::kResume:
-    case Cause::kCancel:
-      change.reason_code = kReasonUser;
-      break;
-    case Cause::kPreempted:
-      change.reason_code = kReasonPreempted;
-      break;
-    case Cause::kPolicyPause:
-      change.reason_code = kReasonFailurePolicy;
-      break;
+    case Cause::kCancel: change.reason_code = kReasonUser; break;
+    case Cause::kPreempted: change.reason_code = kReasonPreempted; break;
+    case Cause::kPolicyPause: change.reason_code = kReasonFailurePolicy; break;
     case Cause::kManifestFailed:
     case Cause::kThreshold:
       if (!request.failures.empty()) change.reason_code = request.failures.front().code;
@@ -68,8 +63,7 @@ Change MakeChange(const Snapshot& snapshot, const Request& request, State to) {
       change.reason_code = snapshot.reason_code;
       change.keep_reason = true;
       break;
-    default:
-      break;
+    default: break;
   }
   return change;
 }
@@ -141,7 +135,8 @@ bool IsLegal(State from, State to) {
 
 std::string CheckConstraintSql() {
   std::set<std::pair<int, int>> pairs = {{0, static_cast<int>(State::kNew)}};
-  for (const Transition& row : kTransitions) pairs.emplace(static_cast<int>(row.from), static_cast<int>(row.to));
+  for (const Transition& row : kTransitions)
+    pairs.emplace(static_cast<int>(row.from), static_cast<int>(row.to));
   std::string sql = "(previous_state, state) IN (";
   bool first = true;
   for (const auto& [from, to] : pairs) {
@@ -156,7 +151,7 @@ absl::StatusOr<std::optional<Change>> Decide(const Snapshot& snapshot, const Req
   switch (request.cause) {
     case Cause::kPrepared: {
       if (state != State::kPreparing) return std::optional<Change>();
-      const State to = snapshot.tasks == 0             ? State::kCompleting
+      const State to = snapshot.tasks == 0              ? State::kCompleting
                        : snapshot.confirmation_required ? State::kSuspended
                                                         : State::kReady;
       return std::optional<Change>(MakeChange(snapshot, request, to));
@@ -166,8 +161,8 @@ absl::StatusOr<std::optional<Change>> Decide(const Snapshot& snapshot, const Req
       if (!IsClaimable(state, snapshot.reason_code)) return Refused(snapshot, request.cause);
       return std::optional<Change>(MakeChange(snapshot, request, State::kActive));
     case Cause::kPause:
-      // Who pauses a preempted job, or one that the failure policy is pausing, takes it over: the next claim, or
-      // nobody, must not undo a person's pause.
+      // Who pauses a preempted job, or one that the failure policy is pausing, takes it over: the next claim,
+      // or nobody, must not undo a person's pause.
       if (state == State::kPaused || state == State::kPausing) {
         if (snapshot.reason_code == kReasonUser) return std::optional<Change>();
         return std::optional<Change>(MakeChange(snapshot, request, state));
@@ -180,14 +175,14 @@ absl::StatusOr<std::optional<Change>> Decide(const Snapshot& snapshot, const Req
       if (state != State::kActive || snapshot.owned_leases != 0) return std::optional<Change>();
       break;
     case Cause::kAllRecorded:
-      if (!snapshot.prepared || snapshot.succeeded + snapshot.failed != snapshot.tasks) return std::optional<Change>();
+      if (!snapshot.prepared || snapshot.succeeded + snapshot.failed != snapshot.tasks)
+        return std::optional<Change>();
       break;
     case Cause::kSettle:
       if (snapshot.owned_leases != 0) return std::optional<Change>();
       if (state != State::kPausing && !snapshot.report_settled) return std::optional<Change>();
       break;
-    default:
-      break;
+    default: break;
   }
   const Transition* row = Find(state, request.cause);
   if (row == nullptr) {
@@ -208,7 +203,7 @@ std::optional<Request> AfterRecord(const Snapshot& snapshot, const FailurePolicy
     if (by_fraction || by_number) {
       std::string reason =
           by_fraction ? StrCat(snapshot.failed, " of ", executed, " executed tasks failed: more than ",
-                                     policy.failed_fraction * 100, " % of at least ", policy.minimum_executed)
+                               policy.failed_fraction * 100, " % of at least ", policy.minimum_executed)
                       : StrCat(snapshot.failed, " tasks failed: more than ", *policy.failed_tasks);
       if (!policy.pause) {
         Request request{Cause::kThreshold, reason, "", {{"FAILURE_THRESHOLD", reason, {}}}};

@@ -1,9 +1,9 @@
 // The lifecycle of a job: one table of states, and the one function that decides a change.
 //
-// The table below is the only place that says which state may follow which and why. From it come Decide(), the
-// SQL CHECK on (previous_state, state) (storage/migrations holds it; a test compares), the diagram in
-// docs/lifecycle.md, the API's error texts and the tests of every pair. storage/ applies what Decide() returns, with
-// the event, in one transaction; a state set anywhere else is a bug.
+// The table below is the only place that says which state may follow which and why. From it come Decide(),
+// the SQL CHECK on (previous_state, state) (storage/migrations holds it; a test compares), the diagram in
+// docs/lifecycle.md, the API's error texts and the tests of every pair. storage/ applies what Decide()
+// returns, with the event, in one transaction; a state set anywhere else is a bug.
 //
 // States and their meaning: shared/reference/s3-batch-operations.md, section 1 (S3 Batch Operations), plus a
 // person's pause and resume.
@@ -66,7 +66,7 @@ struct Transition {
 inline constexpr Transition kTransitions[] = {
     {State::kNew, Cause::kPrepareBegins, State::kPreparing},
     {State::kNew, Cause::kCancel, State::kCancelling},
-    {State::kPreparing, Cause::kPrepared, State::kSuspended},   // confirmation required
+    {State::kPreparing, Cause::kPrepared, State::kSuspended},  // confirmation required
     {State::kPreparing, Cause::kPrepared, State::kReady},
     {State::kPreparing, Cause::kPrepared, State::kCompleting},  // empty manifest
     {State::kPreparing, Cause::kManifestFailed, State::kFailing},
@@ -115,7 +115,8 @@ bool IsFinishing(State state);
 // Whether the table lets `to` follow `from` for any cause.
 bool IsLegal(State from, State to);
 
-// The SQL of the CHECK constraint on (previous_state, state), made from the table; a new job has previous_state 0.
+// The SQL of the CHECK constraint on (previous_state, state), made from the table; a new job has
+// previous_state 0.
 std::string CheckConstraintSql();
 
 // Reason codes of states (drover.v1.StateReason.code).
@@ -144,8 +145,8 @@ struct Snapshot {
   int64_t failed = 0;
   int32_t batches = 0;
   int32_t next_batch = 0;
-  int64_t owned_leases = 0;      // read only where a change depends on it: kSettle, kPreempted
-  bool report_settled = false;   // written, not needed or given up
+  int64_t owned_leases = 0;     // read only where a change depends on it: kSettle, kPreempted
+  bool report_settled = false;  // written, not needed or given up
 };
 
 // Why a job fails; at most 64 and 1,024 bytes.
@@ -178,13 +179,14 @@ struct Request {
   std::vector<Failure> failures;
 };
 
-// The change that `request` makes of a job in `snapshot`. No value: the job is there already (a second cancel, a
-// second pause), or the cause does not apply any more to a job that goes on by itself. FAILED_PRECONDITION (reason
-// JOB_STATE, metadata state) when a person asks for what this state does not allow.
+// The change that `request` makes of a job in `snapshot`. No value: the job is there already (a second
+// cancel, a second pause), or the cause does not apply any more to a job that goes on by itself.
+// FAILED_PRECONDITION (reason JOB_STATE, metadata state) when a person asks for what this state does not
+// allow.
 absl::StatusOr<std::optional<Change>> Decide(const Snapshot& snapshot, const Request& request);
 
-// What the record transaction asks for after its counters changed: kThreshold (it wins), kPolicyPause, kAllRecorded or
-// nothing. Exact over recorded outcomes.
+// What the record transaction asks for after its counters changed: kThreshold (it wins), kPolicyPause,
+// kAllRecorded or nothing. Exact over recorded outcomes.
 std::optional<Request> AfterRecord(const Snapshot& snapshot, const FailurePolicy& policy);
 
 }  // namespace drover::lifecycle

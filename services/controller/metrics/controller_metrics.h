@@ -1,4 +1,5 @@
-// Every metric that the controller exports: the table from which docs/metrics.md is made, held against a live scrape.
+// Every metric that the controller exports: the table from which docs/metrics.md is made, held against a live
+// scrape.
 #ifndef DROVER_SERVICES_CONTROLLER_METRICS_CONTROLLER_METRICS_H_
 #define DROVER_SERVICES_CONTROLLER_METRICS_CONTROLLER_METRICS_H_
 

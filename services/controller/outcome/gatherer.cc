@@ -27,9 +27,14 @@ size_t Weight(const SegmentWrite& segment) { return 128 + segment.payload.size()
 
 }  // namespace
 
-Gatherer::Gatherer(GathererOptions options, Storage& storage, Clock& clock, Random& random, GathererMetrics metrics,
-                   Hooks hooks)
-    : options_(options), storage_(storage), clock_(clock), random_(random), metrics_(metrics), hooks_(std::move(hooks)) {}
+Gatherer::Gatherer(GathererOptions options, Storage& storage, Clock& clock, Random& random,
+                   GathererMetrics metrics, Hooks hooks)
+    : options_(options),
+      storage_(storage),
+      clock_(clock),
+      random_(random),
+      metrics_(metrics),
+      hooks_(std::move(hooks)) {}
 
 Gatherer::~Gatherer() { Shutdown(absl::ZeroDuration()); }
 
@@ -102,7 +107,8 @@ bool Gatherer::Step() {
     job.queued = false;
     job.busy = true;
     size_t bytes = 0;
-    while (!job.segments.empty() && group.size() < options_.max_group_segments && bytes < options_.max_group_bytes) {
+    while (!job.segments.empty() && group.size() < options_.max_group_segments &&
+           bytes < options_.max_group_bytes) {
       bytes += Weight(job.segments.front());
       group.push_back(std::move(job.segments.front()));
       job.segments.pop_front();
@@ -118,7 +124,8 @@ void Gatherer::RecordGroup(const JobId& job_id, std::vector<SegmentWrite> group)
   bool passing = false;
   if (!status.ok()) {
     passing = Passing(status);
-    LogWarning("record.failed", {{"job", job_id}, {"segments", group.size()}, {"passing", passing}, {"error", status}});
+    LogWarning("record.failed",
+               {{"job", job_id}, {"segments", group.size()}, {"passing", passing}, {"error", status}});
     if (passing) {
       again = group;
     } else {
@@ -128,15 +135,16 @@ void Gatherer::RecordGroup(const JobId& job_id, std::vector<SegmentWrite> group)
 
   MutexLock lock(&mu_);
   Job& job = jobs_[job_id];
-  for (auto segment = again.rbegin(); segment != again.rend(); ++segment) job.segments.push_front(std::move(*segment));
+  for (auto segment = again.rbegin(); segment != again.rend(); ++segment)
+    job.segments.push_front(std::move(*segment));
   job.busy = false;
   if (again.empty()) {
     job.failures = 0;
     job.not_before = absl::ZeroDuration();
   } else {
     metrics_.retries.Add();
-    const absl::Duration longest =
-        std::min(options_.max_backoff, options_.min_backoff * static_cast<int64_t>(1LL << std::min(job.failures, 10)));
+    const absl::Duration longest = std::min(
+        options_.max_backoff, options_.min_backoff * static_cast<int64_t>(1LL << std::min(job.failures, 10)));
     ++job.failures;
     job.not_before = clock_.Elapsed() + options_.min_backoff + random_.NextUnit() * longest;
   }
@@ -169,8 +177,8 @@ absl::Status Gatherer::RecordOnce(const JobId& job_id, const std::vector<Segment
       metrics_.tasks_succeeded.Add(group[i].succeeded);
       metrics_.tasks_failed.Add(group[i].failed);
     }
-    // First out of here, then the answer: a copy that a new stream sends is either joined, and its lease is known by
-    // now to whoever answers, or submitted again and found recorded.
+    // First out of here, then the answer: a copy that a new stream sends is either joined, and its lease is
+    // known by now to whoever answers, or submitted again and found recorded.
     Release(job_id, group[i]);
     hooks_.recorded(job_id, group[i], result.results[i], result.lease_ended[i]);
   }
@@ -178,7 +186,8 @@ absl::Status Gatherer::RecordOnce(const JobId& job_id, const std::vector<Segment
   return absl::OkStatus();
 }
 
-void Gatherer::RecordOneByOne(const JobId& job_id, std::vector<SegmentWrite> group, std::vector<SegmentWrite>& again) {
+void Gatherer::RecordOneByOne(const JobId& job_id, std::vector<SegmentWrite> group,
+                              std::vector<SegmentWrite>& again) {
   std::stable_sort(group.begin(), group.end(), [](const SegmentWrite& a, const SegmentWrite& b) {
     return std::tie(a.lease, a.sequence) < std::tie(b.lease, b.sequence);
   });
@@ -188,7 +197,8 @@ void Gatherer::RecordOneByOne(const JobId& job_id, std::vector<SegmentWrite> gro
     const LeaseId lease = segment.lease.lease_id;
     if (failed.contains(lease)) {
       Release(job_id, segment);
-      hooks_.rejected(job_id, segment, absl::FailedPreconditionError("an earlier segment of the lease was rejected"));
+      hooks_.rejected(job_id, segment,
+                      absl::FailedPreconditionError("an earlier segment of the lease was rejected"));
       continue;
     }
     if (deferred.contains(lease)) {
@@ -204,8 +214,11 @@ void Gatherer::RecordOneByOne(const JobId& job_id, std::vector<SegmentWrite> gro
       failed.insert(lease);
       metrics_.rejected.Add();
       Release(job_id, segment);
-      LogError("segment.rejected", {{"job", job_id}, {"session", segment.session}, {"lease", lease},
-                                    {"sequence", segment.sequence}, {"error", status}});
+      LogError("segment.rejected", {{"job", job_id},
+                                    {"session", segment.session},
+                                    {"lease", lease},
+                                    {"sequence", segment.sequence},
+                                    {"error", status}});
       hooks_.rejected(job_id, segment, status);
     }
   }

@@ -18,8 +18,8 @@ namespace {
 
 class WorkReactor;
 
-// What Fleet holds of a stream: forwards to the reactor for as long as that lives. gRPC may finish a call at any time,
-// so the reactor cuts itself off here before it is deleted.
+// What Fleet holds of a stream: forwards to the reactor for as long as that lives. gRPC may finish a call at
+// any time, so the reactor cuts itself off here before it is deleted.
 class ReactorSink final : public StreamSink {
  public:
   explicit ReactorSink(WorkReactor* reactor) : reactor_(reactor) {}
@@ -38,15 +38,18 @@ class ReactorSink final : public StreamSink {
 class WorkReactor final : public grpc::ServerBidiReactor<v1::WorkRequest, v1::WorkResponse> {
  public:
   WorkReactor(Fleet& fleet, Dispatcher& dispatcher, std::atomic<int>& streams)
-      : fleet_(fleet), dispatcher_(dispatcher), streams_(streams), sink_(std::make_shared<ReactorSink>(this)) {
+      : fleet_(fleet),
+        dispatcher_(dispatcher),
+        streams_(streams),
+        sink_(std::make_shared<ReactorSink>(this)) {
     stream_ = fleet_.Open(sink_);
     StartRead(&request_);
   }
 
   void OnReadDone(bool ok) override {
     if (!ok) {
-      // The worker half-closed, its message could not be parsed, or the stream broke; gRPC doesn't say which, and only
-      // a worker that has drained should end its side.
+      // The worker half-closed, its message could not be parsed, or the stream broke; gRPC doesn't say which,
+      // and only a worker that has drained should end its side.
       Over(greeted_ && fleet_.MayGo(stream_)
                ? absl::OkStatus()
                : Error(absl::StatusCode::kInvalidArgument, "STREAM_ENDED",
@@ -66,11 +69,10 @@ class WorkReactor final : public grpc::ServerBidiReactor<v1::WorkRequest, v1::Wo
         fleet_.OnStatus(stream_, request_.status());
         if (request_.status().credit() + request_.status().urgent_credit() > 0) dispatcher_.Wake();
         break;
-      case v1::WorkRequest::kSegment:
-        fleet_.OnSegment(stream_, request_.segment());
-        break;
+      case v1::WorkRequest::kSegment: fleet_.OnSegment(stream_, request_.segment()); break;
       case v1::WorkRequest::MESSAGE_NOT_SET:
-        Over(Error(absl::StatusCode::kInvalidArgument, "MESSAGE_UNKNOWN", "a message of a kind unknown here, or empty"));
+        Over(Error(absl::StatusCode::kInvalidArgument, "MESSAGE_UNKNOWN",
+                   "a message of a kind unknown here, or empty"));
         break;
     }
     request_.Clear();
@@ -122,8 +124,8 @@ class WorkReactor final : public grpc::ServerBidiReactor<v1::WorkRequest, v1::Wo
   std::atomic<int>& streams_;
   const std::shared_ptr<ReactorSink> sink_;
   StreamId stream_ = 0;
-  v1::WorkRequest request_;   // of the read under way
-  bool greeted_ = false;      // used by OnReadDone only
+  v1::WorkRequest request_;  // of the read under way
+  bool greeted_ = false;     // used by OnReadDone only
   Mutex mu_;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;

@@ -307,12 +307,14 @@ Appetite Executor::appetite() const {
     }
   }
   const auto concurrency = static_cast<int64_t>(options_.concurrency);
-  const int64_t missing = std::min(appetite.target - held, 2 * appetite.target - unfinished_) - appetite.credit;
+  const int64_t missing =
+      std::min(appetite.target - held, 2 * appetite.target - unfinished_) - appetite.credit;
   if (below.has_value() && missing >= concurrency) {
     // What is held of lower work must not let the highest run dry, or slots would go to the lower in between.
     // Rounded, so that it is not said anew after each task.
     appetite.urgent_above = *below;
-    appetite.urgent_credit = std::max(concurrency, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(missing))));
+    appetite.urgent_credit =
+        std::max(concurrency, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(missing))));
   } else {
     appetite.urgent_above = highest;
     appetite.urgent_credit = concurrency;

@@ -39,7 +39,8 @@ class AttachTest : public StorageTest {
   std::multiset<int64_t> Numbers(const SessionId& session) {
     std::multiset<int64_t> numbers;
     for (int64_t number = 1; number <= 9; ++number) {
-      for (size_t n = Value(storage().ListOwnedLeases({{session, number}})).size(); n > 0; --n) numbers.insert(number);
+      for (size_t n = Value(storage().ListOwnedLeases({{session, number}})).size(); n > 0; --n)
+        numbers.insert(number);
     }
     return numbers;
   }
@@ -183,7 +184,8 @@ TEST_P(AttachTest, AClaimThatCommitsLateIsStrandedAndReturned) {
   EXPECT_FALSE(stranded[0].session_gone);
   EXPECT_EQ(stranded[0].owned.attachment, 1);
   EXPECT_THAT(Value(storage().ListStrandedLeases(1)), SizeIs(1));
-  EXPECT_EQ(Value(storage().ReturnLeases(job, {stranded[0].owned, stranded[1].owned}, CameBack::kGivenBack)), 2);
+  EXPECT_EQ(Value(storage().ReturnLeases(job, {stranded[0].owned, stranded[1].owned}, CameBack::kGivenBack)),
+            2);
   EXPECT_THAT(Value(storage().ListStrandedLeases(10)), IsEmpty());
   EXPECT_THAT(Claim(job, session, 2), SizeIs(2));
 }
@@ -220,7 +222,8 @@ TEST_P(AttachTest, ReturningIsFencedBySessionAndNumber) {
   EXPECT_EQ(Value(storage().ReturnLeases(job, {owned}, CameBack::kLost)), 0) << "another lease";
   EXPECT_THAT(Numbers(session), ElementsAre(1));
   EXPECT_EQ(Value(storage().ReturnLeases(job, {Owned(job, lease, session)}, CameBack::kLost)), 1);
-  EXPECT_EQ(Value(storage().ReturnLeases(job, {Owned(job, lease, session)}, CameBack::kLost)), 0) << "returned already";
+  EXPECT_EQ(Value(storage().ReturnLeases(job, {Owned(job, lease, session)}, CameBack::kLost)), 0)
+      << "returned already";
 }
 
 TEST_P(AttachTest, ListsWhatTheDatabaseShowsUnderTheseSessionsAndNumbers) {
@@ -274,9 +277,12 @@ TEST_P(AttachTest, ASessionEndsWhenItsTimeIsOverByTheDatabasesClock) {
 TEST_P(AttachTest, ASessionIsItsTokens) {
   const SessionId session = CreateSession();
   EXPECT_THAT(storage().CheckSession(session, "hash"), IsOk());
-  EXPECT_THAT(storage().CheckSession(session, "hasH"), IsError(absl::StatusCode::kPermissionDenied, "RESUME_TOKEN"));
-  EXPECT_THAT(storage().CheckSession(session, ""), IsError(absl::StatusCode::kPermissionDenied, "RESUME_TOKEN"));
-  EXPECT_THAT(storage().CheckSession("no uuid", "hash"), IsError(absl::StatusCode::kNotFound, "SESSION_GONE"));
+  EXPECT_THAT(storage().CheckSession(session, "hasH"),
+              IsError(absl::StatusCode::kPermissionDenied, "RESUME_TOKEN"));
+  EXPECT_THAT(storage().CheckSession(session, ""),
+              IsError(absl::StatusCode::kPermissionDenied, "RESUME_TOKEN"));
+  EXPECT_THAT(storage().CheckSession("no uuid", "hash"),
+              IsError(absl::StatusCode::kNotFound, "SESSION_GONE"));
 }
 
 TEST_P(AttachTest, ListsSessionsByIdWithTheirLeases) {

@@ -256,7 +256,9 @@ TEST_P(ClaimsTest, ReadsPayloadsInTheOrderAsked) {
   const auto [job, duty] = PreparingJob(SomeJob());
   std::string every_byte;
   for (int i = 0; i < 65536; ++i) every_byte.push_back(static_cast<char>(i * 31 >> 3));
-  ASSERT_THAT(storage().AppendBatches(duty, {{{0, 3, every_byte}, {3, 2, "two"}, {5, 1, "\\x6869"}}, "", true}), IsOk());
+  ASSERT_THAT(
+      storage().AppendBatches(duty, {{{0, 3, every_byte}, {3, 2, "two"}, {5, 1, "\\x6869"}}, "", true}),
+      IsOk());
 
   const std::vector<BatchPayload> payloads = Value(storage().ReadBatches(job, {2, 0, 2}));
 
@@ -267,7 +269,8 @@ TEST_P(ClaimsTest, ReadsPayloadsInTheOrderAsked) {
   EXPECT_EQ(payloads[1].batch_no, 0);
   EXPECT_EQ(payloads[1].payload, every_byte);
   EXPECT_EQ(payloads[2].payload, "\\x6869");
-  EXPECT_THAT(storage().ReadBatches(job, {3}).status(), IsError(absl::StatusCode::kNotFound, "BATCH_NOT_FOUND"));
+  EXPECT_THAT(storage().ReadBatches(job, {3}).status(),
+              IsError(absl::StatusCode::kNotFound, "BATCH_NOT_FOUND"));
   EXPECT_THAT(Value(storage().ReadBatches(job, {})), IsEmpty());
   const std::vector<BatchPayload> range = Value(storage().ReadBatchRange(job, 1, 10, 10));
   ASSERT_THAT(range, SizeIs(2));

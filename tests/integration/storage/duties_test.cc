@@ -76,7 +76,8 @@ TEST_P(DutiesTest, ASuccessorTakesOverWhenTheTimeIsOver) {
   ASSERT_THAT(storage().ReleaseDuty(unused, absl::ZeroDuration(), false), IsOk());
   const Duty stale = Due(DutyKind::kPrepare, kBrief).at(0);
   absl::SleepFor(kBrief * 2);
-  ASSERT_THAT(storage().AppendBatches(stale, {Batches({4}), "4", false}), IsOk()) << "nobody has taken it yet";
+  ASSERT_THAT(storage().AppendBatches(stale, {Batches({4}), "4", false}), IsOk())
+      << "nobody has taken it yet";
 
   const Duty successor = Due(DutyKind::kPrepare).at(0);
 
@@ -332,12 +333,14 @@ TEST_P(DutiesTest, AReportThatCantBeWrittenSaysWhy) {
   EXPECT_THAT(storage().SettleReport(stale, ReportState::kFailed, "", "x"), kDutyLost);
   EXPECT_THAT(storage().PlanReport(stale, TwoFiles()).status(), kDutyLost);
 
-  ASSERT_THAT(storage().SettleReport(finish, ReportState::kFailed, "", "access denied for 15 minutes"), IsOk());
+  ASSERT_THAT(storage().SettleReport(finish, ReportState::kFailed, "", "access denied for 15 minutes"),
+              IsOk());
 
   EXPECT_EQ(Get(job).report_state, ReportState::kFailed);
   EXPECT_EQ(Get(job).report_error, "access denied for 15 minutes");
   EXPECT_EQ(Value(Change(job, Cause::kSettle, true))->to, State::kComplete);
-  EXPECT_EQ(storage().SettleReport(finish, ReportState::kWriting, "", "").code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(storage().SettleReport(finish, ReportState::kWriting, "", "").code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -51,7 +51,8 @@ JobId StorageTest::CreateJob(const NewJob& job) {
 
 Duty StorageTest::Acquire(const JobId& job_id, DutyKind kind, int32_t part, absl::Duration lease) {
   // Others that are due are let go of again.
-  const std::vector<Duty> duties = Value(storage().AcquireDuties("test", {kind}, 1000, lease), "AcquireDuties");
+  const std::vector<Duty> duties =
+      Value(storage().AcquireDuties("test", {kind}, 1000, lease), "AcquireDuties");
   Duty wanted;
   for (const Duty& duty : duties) {
     if (duty.job_id == job_id && duty.part == part) {
@@ -64,11 +65,14 @@ Duty StorageTest::Acquire(const JobId& job_id, DutyKind kind, int32_t part, absl
   return wanted;
 }
 
-absl::StatusOr<std::optional<lifecycle::Change>> StorageTest::Change(const JobId& job_id, Cause cause, bool with_leases,
+absl::StatusOr<std::optional<lifecycle::Change>> StorageTest::Change(const JobId& job_id, Cause cause,
+                                                                     bool with_leases,
                                                                      const std::string& caller) {
   return storage().ChangeJob(
       job_id,
-      [&](const lifecycle::Snapshot& snapshot) { return lifecycle::Decide(snapshot, {cause, "why", caller, {}}); },
+      [&](const lifecycle::Snapshot& snapshot) {
+        return lifecycle::Decide(snapshot, {cause, "why", caller, {}});
+      },
       with_leases);
 }
 
@@ -109,9 +113,10 @@ SessionId StorageTest::CreateSession(int64_t attachment, absl::Duration ttl) {
   return info.session_id;
 }
 
-std::vector<ClaimedLease> StorageTest::Claim(const JobId& job_id, const SessionId& session, int64_t attachment,
-                                             int max_batches) {
-  return Value(storage().Claim(job_id, {{session, attachment, 1'000'000}}, max_batches, NewLease), "Claim").leases;
+std::vector<ClaimedLease> StorageTest::Claim(const JobId& job_id, const SessionId& session,
+                                             int64_t attachment, int max_batches) {
+  return Value(storage().Claim(job_id, {{session, attachment, 1'000'000}}, max_batches, NewLease), "Claim")
+      .leases;
 }
 
 SegmentWrite StorageTest::WholeBatch(const ClaimedLease& lease, const SessionId& session, int32_t failed) {
@@ -147,7 +152,8 @@ SegmentResult StorageTest::RecordOne(const JobId& job_id, const SegmentWrite& se
 TaskSet StorageTest::RecordedOf(const JobId& job_id, BatchNo batch_no, int32_t batch_tasks) {
   TaskSet all;
   for (const StoredSegment& segment : Value(storage().ReadSegments(job_id, batch_no, batch_no + 1, false))) {
-    const TaskSet tasks = segment.executed ? *segment.executed : TaskSet::All(static_cast<size_t>(batch_tasks));
+    const TaskSet tasks =
+        segment.executed ? *segment.executed : TaskSet::All(static_cast<size_t>(batch_tasks));
     EXPECT_FALSE(all.Intersects(tasks)) << "recorded twice in batch " << batch_no;
     EXPECT_EQ(tasks.count(), static_cast<size_t>(segment.succeeded + segment.failed));
     all.Union(tasks);

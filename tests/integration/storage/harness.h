@@ -1,8 +1,8 @@
-// What the contract tests of Storage share: the implementations under test, and builders that bring a job, a session or a
-// lease to where a test begins.
+// What the contract tests of Storage share: the implementations under test, and builders that bring a job, a
+// session or a lease to where a test begins.
 //
-// A test takes GetParam().make() twice for two controllers on one database. It uses nothing but the Storage interface;
-// what needs SQL (constraints, broken connections) is in postgres_*_test.cc.
+// A test takes GetParam().make() twice for two controllers on one database. It uses nothing but the Storage
+// interface; what needs SQL (constraints, broken connections) is in postgres_*_test.cc.
 #ifndef DROVER_TESTS_INTEGRATION_STORAGE_HARNESS_H_
 #define DROVER_TESTS_INTEGRATION_STORAGE_HARNESS_H_
 
@@ -79,7 +79,8 @@ class StorageTest : public ::testing::TestWithParam<StorageUnderTest> {
   Duty Acquire(const JobId& job_id, DutyKind kind, int32_t part = 0, absl::Duration lease = absl::Minutes(5));
   // Applies lifecycle::Decide of that cause.
   absl::StatusOr<std::optional<lifecycle::Change>> Change(const JobId& job_id, lifecycle::Cause cause,
-                                                          bool with_leases = false, const std::string& caller = "ann");
+                                                          bool with_leases = false,
+                                                          const std::string& caller = "ann");
   // A job in Preparing, and its duty.
   std::pair<JobId, Duty> PreparingJob(const NewJob& job);
   // Batches of these sizes, beginning at task `first`, each with a payload of its own.
@@ -102,8 +103,8 @@ class StorageTest : public ::testing::TestWithParam<StorageUnderTest> {
   // A segment with all tasks of the batch succeeded but `failed`.
   static SegmentWrite WholeBatch(const ClaimedLease& lease, const SessionId& session, int32_t failed = 0);
   // A segment of these tasks, of which `failed` failed.
-  static SegmentWrite Segment(const ClaimedLease& lease, const SessionId& session, int64_t sequence, TaskSet executed,
-                              int32_t failed = 0);
+  static SegmentWrite Segment(const ClaimedLease& lease, const SessionId& session, int64_t sequence,
+                              TaskSet executed, int32_t failed = 0);
   RecordResult Record(const JobId& job_id, const std::vector<SegmentWrite>& segments,
                       const lifecycle::FailurePolicy& policy = {});
   SegmentResult RecordOne(const JobId& job_id, const SegmentWrite& segment);
@@ -117,7 +118,7 @@ class StorageTest : public ::testing::TestWithParam<StorageUnderTest> {
   std::unique_ptr<Storage> storage_;
 };
 
-#define DROVER_STORAGE_CONTRACT(suite)                                                       \
+#define DROVER_STORAGE_CONTRACT(suite)                                                              \
   INSTANTIATE_TEST_SUITE_P(All, suite, ::testing::ValuesIn(::drover::testing::StoragesUnderTest()), \
                            [](const auto& info) { return info.param.name; })
 

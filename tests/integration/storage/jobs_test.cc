@@ -105,7 +105,8 @@ TEST_P(JobsTest, ARequestIdIsNotForAnotherRequest) {
   other.request_id = "r1";
   other.fingerprint = "f2";
 
-  EXPECT_THAT(storage().CreateJob(other).status(), IsError(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED"));
+  EXPECT_THAT(storage().CreateJob(other).status(),
+              IsError(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED"));
   other.spec.name_space = "elsewhere";
   EXPECT_THAT(storage().CreateJob(other).status(), IsOk());
 }
@@ -154,7 +155,8 @@ TEST_P(JobsTest, ListsNewestFirstByPagesAndStates) {
   EXPECT_THAT(ids({.states = {State::kNew}}), ElementsAre(c, a));
   EXPECT_THAT(ids({.states = {State::kNew, State::kReady}, .before = c}), ElementsAre(b, a));
   EXPECT_THAT(ids({.states = {State::kFailed}}), IsEmpty());
-  EXPECT_THAT(Value(storage().CountJobs()), UnorderedElementsAre(Pair(State::kNew, 2), Pair(State::kReady, 1)));
+  EXPECT_THAT(Value(storage().CountJobs()),
+              UnorderedElementsAre(Pair(State::kNew, 2), Pair(State::kReady, 1)));
 }
 
 TEST_P(JobsTest, AChangeGoesWithItsEvent) {
@@ -204,7 +206,8 @@ TEST_P(JobsTest, NoChangeLeavesTheJobAsItIs) {
   const int64_t version = Get(job).version;
 
   EXPECT_EQ(Value(Change(job, Cause::kAllRecorded)), std::nullopt);
-  EXPECT_THAT(Change(job, Cause::kConfirm).status(), IsError(absl::StatusCode::kFailedPrecondition, "JOB_STATE"));
+  EXPECT_THAT(Change(job, Cause::kConfirm).status(),
+              IsError(absl::StatusCode::kFailedPrecondition, "JOB_STATE"));
 
   EXPECT_EQ(Get(job).version, version);
 }
@@ -306,7 +309,8 @@ TEST_P(JobsTest, AnEndedJobHasNoUseForAPriority) {
 
 TEST_P(JobsTest, KeepsFailuresWithTheirBadLines) {
   const auto [job, duty] = PreparingJob(SomeJob());
-  const lifecycle::Failure failure{"MANIFEST_LINE", "line 3: \"quoted\" \xff", {{3, "bad"}, {70000000000, "worse"}}};
+  const lifecycle::Failure failure{
+      "MANIFEST_LINE", "line 3: \"quoted\" \xff", {{3, "bad"}, {70000000000, "worse"}}};
 
   ASSERT_THAT(storage().FailPreparation(duty, failure), IsOk());
 

@@ -35,7 +35,8 @@ class Cluster {
     if (mkdtemp(pattern) == nullptr) std::abort();
     directory_ = absl::StrCat(pattern, "/pg");
     std::filesystem::permissions(pattern, std::filesystem::perms(0755));
-    Output(absl::StrCat("bash ", kPgScript, " start ", directory_, " --set max_connections=60 --set shared_buffers=64MB"));
+    Output(absl::StrCat("bash ", kPgScript, " start ", directory_,
+                        " --set max_connections=60 --set shared_buffers=64MB"));
     url_ = Output(absl::StrCat("bash ", kPgScript, " uri ", directory_));
   }
   ~Cluster() {
@@ -90,8 +91,8 @@ std::string FreshDatabase(const std::string& name) {
 void ClearDatabase() {
   // Faster than TRUNCATE on tables that hold next to nothing.
   std::string sql;
-  for (const char* const table : {"jobs", "job_state", "batches", "leases", "outcome_segments", "sessions", "duties",
-                                  "create_requests", "events", "reports", "report_files"}) {
+  for (const char* const table : {"jobs", "job_state", "batches", "leases", "outcome_segments", "sessions",
+                                  "duties", "create_requests", "events", "reports", "report_files"}) {
     absl::StrAppend(&sql, "DELETE FROM drover.", table, ";");
   }
   Sql(sql);

@@ -1,5 +1,6 @@
-// A real PostgreSQL for the tests: the database that DROVER_TEST_DATABASE names (its schema drover is dropped!), or a
-// private cluster by tests/support/pg.sh, started when first asked for and removed at the end of the program.
+// A real PostgreSQL for the tests: the database that DROVER_TEST_DATABASE names (its schema drover is
+// dropped!), or a private cluster by tests/support/pg.sh, started when first asked for and removed at the end
+// of the program.
 #ifndef DROVER_TESTS_INTEGRATION_STORAGE_POSTGRES_ENV_H_
 #define DROVER_TESTS_INTEGRATION_STORAGE_POSTGRES_ENV_H_
 
@@ -19,7 +20,8 @@ std::string FreshDatabase(const std::string& name);
 void ClearDatabase();
 // Another storage on the database.
 std::unique_ptr<PostgresStorage> OpenStorage(PostgresOptions options = {});
-// Runs SQL on a connection of its own, and returns the rows as text (NULL: "\\N"); throws what libpqxx throws.
+// Runs SQL on a connection of its own, and returns the rows as text (NULL: "\\N"); throws what libpqxx
+// throws.
 std::vector<std::vector<std::string>> Sql(const std::string& sql, const std::string& url = DatabaseUrl());
 // Runs SQL as superuser of the private cluster.
 void Superuser(const std::string& sql);

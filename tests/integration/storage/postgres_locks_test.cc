@@ -28,7 +28,9 @@ INSTANTIATE_TEST_SUITE_P(All, PostgresLocksTest, ::testing::Values(StoragesUnder
 // A transaction of another program that holds rows until it is let go of.
 class Holder {
  public:
-  explicit Holder(const std::string& sql) : connection_(DatabaseUrl()), work_(connection_) { work_.exec(sql); }
+  explicit Holder(const std::string& sql) : connection_(DatabaseUrl()), work_(connection_) {
+    work_.exec(sql);
+  }
   void Commit() { work_.commit(); }
 
  private:
@@ -56,10 +58,10 @@ TEST_P(PostgresLocksTest, TheDatabaseRefusesEveryPairOfStatesThatTheTableDoesNot
     for (int to = 0; to <= lifecycle::kStateCount + 1; ++to) {
       const auto before = lifecycle::StateFromNumber(from);
       const auto after = lifecycle::StateFromNumber(to);
-      const bool legal =
-          from == 0 ? to == static_cast<int>(State::kNew) : before && after && lifecycle::IsLegal(*before, *after);
-      const std::string sql = absl::StrCat("UPDATE drover.job_state SET previous_state = ", from, ", state = ", to,
-                                           " WHERE job_id = '", job, "'");
+      const bool legal = from == 0 ? to == static_cast<int>(State::kNew)
+                                   : before && after && lifecycle::IsLegal(*before, *after);
+      const std::string sql = absl::StrCat("UPDATE drover.job_state SET previous_state = ", from,
+                                           ", state = ", to, " WHERE job_id = '", job, "'");
       if (legal) {
         EXPECT_NO_THROW(Sql(sql)) << from << " to " << to;
       } else {
@@ -75,20 +77,21 @@ TEST_P(PostgresLocksTest, TheDatabaseRefusesWhatBreaksAnInvariant) {
   const ClaimedLease lease = Claim(job, session, 1, 1)[0];
   ASSERT_EQ(RecordOne(job, Segment(lease, session, 1, Range(0, 2))), kRecorded);
   for (const char* const change : {
-           "UPDATE drover.job_state SET succeeded = 9",                         // more than there are
-           "UPDATE drover.job_state SET failed = -1",                           //
-           "UPDATE drover.job_state SET next_batch = 3",                        // beyond the last batch
-           "UPDATE drover.job_state SET priority = -1",                         //
-           "UPDATE drover.leases SET session_id = NULL",                        // without saying why it came back
-           "UPDATE drover.leases SET done = 4",                                 // done, but there
-           "UPDATE drover.leases SET task_count = 5",                           // more than the batch
-           "UPDATE drover.batches SET tasks = 0",                               //
-           "UPDATE drover.duties SET kind = 9",                                 //
+           "UPDATE drover.job_state SET succeeded = 9",   // more than there are
+           "UPDATE drover.job_state SET failed = -1",     //
+           "UPDATE drover.job_state SET next_batch = 3",  // beyond the last batch
+           "UPDATE drover.job_state SET priority = -1",   //
+           "UPDATE drover.leases SET session_id = NULL",  // without saying why it came back
+           "UPDATE drover.leases SET done = 4",           // done, but there
+           "UPDATE drover.leases SET task_count = 5",     // more than the batch
+           "UPDATE drover.batches SET tasks = 0",         //
+           "UPDATE drover.duties SET kind = 9",           //
        }) {
     if (std::string_view(change).find("duties") != std::string_view::npos) CreateJob();
     EXPECT_THROW(Sql(change), pqxx::check_violation) << change;
   }
-  EXPECT_THROW(Sql("INSERT INTO drover.outcome_segments SELECT * FROM drover.outcome_segments"), pqxx::unique_violation);
+  EXPECT_THROW(Sql("INSERT INTO drover.outcome_segments SELECT * FROM drover.outcome_segments"),
+               pqxx::unique_violation);
   EXPECT_THROW(Sql("INSERT INTO drover.batches SELECT * FROM drover.batches"), pqxx::unique_violation);
 }
 
@@ -96,8 +99,9 @@ TEST_P(PostgresLocksTest, LeasesLeftAtCompletionAreAnAlarmAndNoCompletion) {
   const JobId job = ReadyJob({4});
   const SessionId session = CreateSession();
   const ClaimedLease lease = Claim(job, session)[0];
-  Sql(absl::StrCat("INSERT INTO drover.leases (job_id, batch_no, lease_id, first_task, batch_tasks, task_count, ",
-                   "attachment, came_back) VALUES ('", job, "', 0, 77, 0, 4, 4, 0, 1)"));
+  Sql(absl::StrCat(
+      "INSERT INTO drover.leases (job_id, batch_no, lease_id, first_task, batch_tasks, task_count, ",
+      "attachment, came_back) VALUES ('", job, "', 0, 77, 0, 4, 4, 0, 1)"));
   const LogCapture logs;
 
   EXPECT_THAT(storage().Record(job, {WholeBatch(lease, session)}, {}).status(),
@@ -149,7 +153,8 @@ TEST_P(PostgresLocksTest, AClaimDecidesByTheStateItFindsAfterWaiting) {
   const JobId other = ReadyJob({4});
   pqxx::connection connection(DatabaseUrl());
   pqxx::work work(connection);
-  work.exec(absl::StrCat("UPDATE drover.job_state SET previous_state = state, state = 10 WHERE job_id = '", other, "'"));
+  work.exec(absl::StrCat("UPDATE drover.job_state SET previous_state = state, state = 10 WHERE job_id = '",
+                         other, "'"));
   auto late = std::async(std::launch::async, [&] { return Claim(other, session); });
   ASSERT_TRUE(AwaitWaiters(1));
   work.commit();
@@ -162,8 +167,9 @@ TEST_P(PostgresLocksTest, ARecordSeesThatItsLeaseCameBackWhileItWaited) {
   const ClaimedLease lease = Claim(job, session)[0];
   pqxx::connection connection(DatabaseUrl());
   pqxx::work work(connection);
-  work.exec(absl::StrCat("UPDATE drover.leases SET session_id = NULL, attachment = 0, came_back = 1 WHERE job_id = '",
-                         job, "'"));
+  work.exec(absl::StrCat(
+      "UPDATE drover.leases SET session_id = NULL, attachment = 0, came_back = 1 WHERE job_id = '", job,
+      "'"));
   auto record = std::async(std::launch::async, [&] { return RecordOne(job, WholeBatch(lease, session)); });
   ASSERT_TRUE(AwaitWaiters(1));
 
@@ -179,14 +185,16 @@ TEST_P(PostgresLocksTest, TheSameSegmentsFromTwoControllersAreRecordedOnce) {
   for (const ClaimedLease& lease : Claim(job, session)) group.push_back(WholeBatch(lease, session));
   const std::unique_ptr<Storage> other = AnotherController();
   Holder holder(RowOf("leases", job));
-  auto first = std::async(std::launch::async, [&] { return Value(storage().Record(job, group, {})).results; });
+  auto first =
+      std::async(std::launch::async, [&] { return Value(storage().Record(job, group, {})).results; });
   auto second = std::async(std::launch::async, [&] { return Value(other->Record(job, group, {})).results; });
   ASSERT_TRUE(AwaitWaiters(2));
 
   holder.Commit();
 
   std::vector<std::vector<SegmentResult>> results = {first.get(), second.get()};
-  EXPECT_THAT(results, ::testing::UnorderedElementsAre(ElementsAre(kRecorded, kRecorded), ElementsAre(kAlready, kAlready)));
+  EXPECT_THAT(results, ::testing::UnorderedElementsAre(ElementsAre(kRecorded, kRecorded),
+                                                       ElementsAre(kAlready, kAlready)));
   EXPECT_EQ(Get(job).snapshot.succeeded, 8);
 }
 
@@ -199,7 +207,8 @@ TEST_P(PostgresLocksTest, ACancelWaitsForNoChunkAndTheChunkIsNotAppended) {
   holder->Commit();
   EXPECT_THAT(storage().AppendBatches(duty, {Batches({4}), "4", true}),
               IsError(absl::StatusCode::kFailedPrecondition, "JOB_STATE"));
-  EXPECT_THAT(Sql("SELECT kind FROM drover.duties"), ElementsAre(ElementsAre("2"))) << "the prepare duty is gone";
+  EXPECT_THAT(Sql("SELECT kind FROM drover.duties"), ElementsAre(ElementsAre("2")))
+      << "the prepare duty is gone";
   EXPECT_THAT(Sql("SELECT * FROM drover.batches"), IsEmpty());
 }
 
@@ -237,7 +246,8 @@ class Plans {
   }
   std::string Of(const std::string& sql) {
     std::string text;
-    for (const pqxx::row& row : work_.exec(absl::StrCat("EXPLAIN ", sql))) absl::StrAppend(&text, row[0].c_str(), "\n");
+    for (const pqxx::row& row : work_.exec(absl::StrCat("EXPLAIN ", sql)))
+      absl::StrAppend(&text, row[0].c_str(), "\n");
     return text;
   }
 
@@ -249,24 +259,30 @@ class Plans {
 TEST_P(PostgresLocksTest, FrequentLooksUseTheirIndexes) {
   Plans plans;
   const std::string claimable = plans.Of(
-      "SELECT s.*, b.* FROM drover.job_state s CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM drover.leases l WHERE "
-      "l.job_id = s.job_id AND l.session_id IS NULL) AS came_back) b WHERE s.state IN (4, 5, 7) AND (s.state <> 7 OR "
+      "SELECT s.*, b.* FROM drover.job_state s CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM drover.leases "
+      "l WHERE "
+      "l.job_id = s.job_id AND l.session_id IS NULL) AS came_back) b WHERE s.state IN (4, 5, 7) AND (s.state "
+      "<> 7 OR "
       "s.reason_code = 'PREEMPTED') AND (s.next_batch < s.batches OR b.came_back) "
       "ORDER BY s.priority DESC, s.job_id LIMIT 10");
   EXPECT_THAT(claimable, HasSubstr("using job_state_live"));
   EXPECT_THAT(claimable, ::testing::Not(HasSubstr("Sort")));
   const std::string running = plans.Of(
-      "SELECT s.priority FROM drover.job_state s WHERE s.state IN (4, 5, 6, 7, 10, 12) AND EXISTS (SELECT FROM "
-      "drover.leases o WHERE o.job_id = s.job_id AND o.session_id IS NOT NULL) ORDER BY s.priority DESC, s.job_id "
+      "SELECT s.priority FROM drover.job_state s WHERE s.state IN (4, 5, 6, 7, 10, 12) AND EXISTS (SELECT "
+      "FROM "
+      "drover.leases o WHERE o.job_id = s.job_id AND o.session_id IS NOT NULL) ORDER BY s.priority DESC, "
+      "s.job_id "
       "LIMIT 1");
   EXPECT_THAT(running, HasSubstr("using job_state_live"));
   EXPECT_THAT(running, HasSubstr("leases_owned"));
-  EXPECT_THAT(plans.Of("SELECT * FROM drover.duties WHERE due_at <= statement_timestamp() AND kind = ANY('{1,2}') "
-                       "ORDER BY due_at LIMIT 10 FOR UPDATE SKIP LOCKED"),
-              HasSubstr("using duties_due"));
-  EXPECT_THAT(plans.Of("SELECT * FROM drover.outcome_segments WHERE job_id = '00000000-0000-0000-0000-000000000000' "
-                       "AND batch_no >= 300 AND batch_no < 900 AND failed > 0"),
-              HasSubstr("outcome_segments_failed"));
+  EXPECT_THAT(
+      plans.Of("SELECT * FROM drover.duties WHERE due_at <= statement_timestamp() AND kind = ANY('{1,2}') "
+               "ORDER BY due_at LIMIT 10 FOR UPDATE SKIP LOCKED"),
+      HasSubstr("using duties_due"));
+  EXPECT_THAT(
+      plans.Of("SELECT * FROM drover.outcome_segments WHERE job_id = '00000000-0000-0000-0000-000000000000' "
+               "AND batch_no >= 300 AND batch_no < 900 AND failed > 0"),
+      HasSubstr("outcome_segments_failed"));
 }
 
 }  // namespace

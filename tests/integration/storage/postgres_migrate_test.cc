@@ -34,8 +34,10 @@ TEST(PostgresMigrate, RefusesAControllerOlderThanTheSchemaAllows) {
   const absl::Status refused = MigratePostgres(url, "1.1.9");
 
   EXPECT_THAT(refused, IsError(absl::StatusCode::kFailedPrecondition, "SCHEMA_TOO_NEW"));
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("needs controller 1.2.0 or later, and this one is 1.1.9"));
-  EXPECT_THAT(MigratePostgres(url, "1.2.0"), IsOk()) << "a newer schema that allows this controller is left alone";
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("needs controller 1.2.0 or later, and this one is 1.1.9"));
+  EXPECT_THAT(MigratePostgres(url, "1.2.0"), IsOk())
+      << "a newer schema that allows this controller is left alone";
   EXPECT_THAT(MigratePostgres(url, "1.10.0"), IsOk()) << "ten is more than two";
 }
 

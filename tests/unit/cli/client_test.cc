@@ -30,9 +30,10 @@ struct Watched {
 
 Watched Watch(Client& client, absl::Duration patience = absl::Seconds(30)) {
   Watched watched;
-  watched.result = client.WatchJob("j", {.patience = patience,
-                                         .on_job = [&](const v1::Job& job) { watched.states.push_back(StateName(job.state())); },
-                                         .on_break = [&](const absl::Status&) { ++watched.breaks; }});
+  watched.result = client.WatchJob(
+      "j", {.patience = patience,
+            .on_job = [&](const v1::Job& job) { watched.states.push_back(StateName(job.state())); },
+            .on_break = [&](const absl::Status&) { ++watched.breaks; }});
   return watched;
 }
 
@@ -59,7 +60,8 @@ TEST(ClientTest, RefusalIsFinalAndKeepsItsDetails) {
   google::rpc::ErrorInfo info;
   info.set_reason("JOB_NOT_FOUND");
   rpc.add_details()->PackFrom(info);
-  first.jobs.SetGetStatus(grpc::Status(grpc::StatusCode::NOT_FOUND, "no job has id a", rpc.SerializeAsString()));
+  first.jobs.SetGetStatus(
+      grpc::Status(grpc::StatusCode::NOT_FOUND, "no job has id a", rpc.SerializeAsString()));
   Client client({first.address, second.address}, absl::Seconds(20));
   EXPECT_EQ(DescribeError(client.GetJob("a").status()), "NOT_FOUND (JOB_NOT_FOUND): no job has id a\n");
   EXPECT_EQ(second.jobs.calls(), 0);

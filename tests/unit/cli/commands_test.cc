@@ -73,20 +73,26 @@ TEST_F(CommandsTest, WrongCommandLinesAreUsageAndSendNothing) {
 
 TEST_F(CommandsTest, HelpAndVersionAreNoErrors) {
   EXPECT_EQ(Drover({"--help"}).code, ExitCode::kOk);
-  EXPECT_THAT(Drover({"job", "create", "--help"}).out, AllOf(HasSubstr("Examples:"), HasSubstr("--failure-minimum")));
+  EXPECT_THAT(Drover({"job", "create", "--help"}).out,
+              AllOf(HasSubstr("Examples:"), HasSubstr("--failure-minimum")));
   EXPECT_THAT(Drover({"--version"}).out, HasSubstr("drover 1.2.3"));
 }
 
 TEST_F(CommandsTest, EveryFlagIsInTheDocumentation) {
   std::ifstream file(DROVER_SOURCE_DIR "/docs/cli.md");
   const std::string docs(std::istreambuf_iterator<char>(file), {});
-  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
-           {"--help"}, {"job", "create", "--help"}, {"job", "list", "--help"}, {"job", "watch", "--help"}, {"job", "cancel", "--help"}}) {
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"--help"},
+                                             {"job", "create", "--help"},
+                                             {"job", "list", "--help"},
+                                             {"job", "watch", "--help"},
+                                             {"job", "cancel", "--help"}}) {
     const std::string help = Drover(words).out;
     const std::string options = help.substr(0, help.find("Examples:"));
     int flags = 0;
     for (size_t at = options.find("--"); at != std::string::npos; at = options.find("--", at + 2)) {
-      const std::string flag = options.substr(at, options.find_first_not_of("-abcdefghijklmnopqrstuvwxyz", at) - at);
+      const std::string flag =
+          options.substr(at, options.find_first_not_of("-abcdefghijklmnopqrstuvwxyz", at) - at);
       EXPECT_THAT(docs, HasSubstr(flag));
       ++flags;
     }
@@ -99,7 +105,8 @@ TEST_F(CommandsTest, CreatePrintsTheJobInEachFormat) {
   job.set_job_id("0194");
   job.set_state(v1::NEW);
   server_.jobs.SetCreated(job);
-  const std::vector<std::string> create = {"job", "create", "--operation", "noop", "--manifest", "a/b/c", "-o"};
+  const std::vector<std::string> create = {"job",        "create", "--operation", "noop",
+                                           "--manifest", "a/b/c",  "-o"};
   const auto with = [&](const std::string& format) {
     std::vector<std::string> words = create;
     words.push_back(format);
@@ -116,8 +123,8 @@ TEST_F(CommandsTest, CreateWithWaitEndsWithTheJobsOwnCode) {
   job.set_job_id("0194");
   server_.jobs.SetCreated(job);
   server_.jobs.AddStream({{{v1::ACTIVE, 1}, {v1::CANCELLED, 2}}, grpc::Status::OK});
-  const Outcome outcome = Drover({"job", "create", "--operation", "put-tags", "--tag", "a=b", "--tag", "[c=d]", "--manifest",
-                                  "a/b/c", "--request-id", "r7", "--wait"});
+  const Outcome outcome = Drover({"job", "create", "--operation", "put-tags", "--tag", "a=b", "--tag",
+                                  "[c=d]", "--manifest", "a/b/c", "--request-id", "r7", "--wait"});
   EXPECT_EQ(outcome.code, ExitCode::kFailedOrCancelled);
   EXPECT_THAT(outcome.out, HasSubstr("is Cancelled"));
   EXPECT_EQ(server_.jobs.created().request_id(), "r7");
@@ -127,7 +134,8 @@ TEST_F(CommandsTest, CreateWithWaitEndsWithTheJobsOwnCode) {
 
 TEST_F(CommandsTest, CreateReadsAJobFile) {
   const std::string path = StrCat(testing::TempDir(), "/job-", getpid(), ".json");
-  std::ofstream(path) << R"({"operation": {"noOp": {}}, "manifest": {"inline": {"objects": [{"bucket": "b", "key": "k"}]}}})";
+  std::ofstream(path)
+      << R"({"operation": {"noOp": {}}, "manifest": {"inline": {"objects": [{"bucket": "b", "key": "k"}]}}})";
   EXPECT_EQ(Drover({"job", "create", "--from", path, "--description", "d"}).code, ExitCode::kOk);
   EXPECT_EQ(server_.jobs.created().job().manifest().inline_().objects_size(), 1);
   EXPECT_EQ(server_.jobs.created().job().description(), "d");

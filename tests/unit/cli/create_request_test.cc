@@ -1,8 +1,8 @@
 #include "cli/create_request.h"
 
-#include <google/protobuf/util/message_differencer.h>
-#include <google/protobuf/text_format.h>
 #include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
+#include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -109,7 +109,8 @@ TEST(CreateRequestTest, NoopTakesADurationAndAShareOfFailures) {
 TEST(CreateRequestTest, JobFileIsTheBaseThatFlagsChange) {
   CreateFlags flags;
   flags.from = "job.json";
-  flags.from_text = R"({"operation": {"store": "main", "putObjectTagging": {"tags": [{"key": "a", "value": "b"}]}},
+  flags.from_text =
+      R"({"operation": {"store": "main", "putObjectTagging": {"tags": [{"key": "a", "value": "b"}]}},
                         "manifest": {"csv": {"location": {"store": "s", "bucket": "b", "key": "k"}}},
                         "labels": {"x": "y"}, "priority": 5})";
   flags.priority = 6;
@@ -131,20 +132,26 @@ TEST(CreateRequestTest, WrongFlagsAreExplainedInTheirOwnWords) {
     return Problem(flags);
   };
   EXPECT_THAT(with([](CreateFlags& f) { f.operation = ""; }), HasSubstr("--operation is missing"));
-  EXPECT_THAT(with([](CreateFlags& f) { f.operation = "explode"; }), HasSubstr("unknown operation \"explode\""));
-  EXPECT_THAT(with([](CreateFlags& f) { f.tags = {"a=b"}; }), HasSubstr("--tag belongs to --operation put-tags"));
-  EXPECT_THAT(with([](CreateFlags& f) { f.target_bucket = "b"; }), HasSubstr("--target-bucket belongs to --operation copy"));
+  EXPECT_THAT(with([](CreateFlags& f) { f.operation = "explode"; }),
+              HasSubstr("unknown operation \"explode\""));
+  EXPECT_THAT(with([](CreateFlags& f) { f.tags = {"a=b"}; }),
+              HasSubstr("--tag belongs to --operation put-tags"));
+  EXPECT_THAT(with([](CreateFlags& f) { f.target_bucket = "b"; }),
+              HasSubstr("--target-bucket belongs to --operation copy"));
   EXPECT_THAT(with([](CreateFlags& f) { f.noop_duration = "soon"; }), HasSubstr("--noop-duration"));
-  EXPECT_THAT(with([](CreateFlags& f) { f.manifest.reset(); }), HasSubstr("--manifest STORE/BUCKET/KEY is missing"));
+  EXPECT_THAT(with([](CreateFlags& f) { f.manifest.reset(); }),
+              HasSubstr("--manifest STORE/BUCKET/KEY is missing"));
   for (const char* bad : {"", "a", "a/b", "a/b/", "/b/c", "a//c"}) {
-    EXPECT_THAT(with([&](CreateFlags& f) { f.manifest = bad; }), HasSubstr("--manifest is STORE/BUCKET/KEY")) << bad;
+    EXPECT_THAT(with([&](CreateFlags& f) { f.manifest = bad; }), HasSubstr("--manifest is STORE/BUCKET/KEY"))
+        << bad;
   }
   EXPECT_THAT(with([](CreateFlags& f) { f.manifest_key = "k"; }), HasSubstr("either --manifest"));
   EXPECT_THAT(with([](CreateFlags& f) { f.fields = "Bucket,Size"; }), HasSubstr("not \"Size\""));
   EXPECT_THAT(with([](CreateFlags& f) { f.report = "main"; }), HasSubstr("--report is STORE/BUCKET"));
   EXPECT_THAT(with([](CreateFlags& f) { f.report_prefix = "p"; }), HasSubstr("needs store and bucket"));
   EXPECT_THAT(with([](CreateFlags& f) { f.report_scope = "all"; }), HasSubstr("needs store and bucket"));
-  EXPECT_THAT(with([](CreateFlags& f) { f.report = "a/b", f.report_scope = "some"; }), HasSubstr("all or failed"));
+  EXPECT_THAT(with([](CreateFlags& f) { f.report = "a/b", f.report_scope = "some"; }),
+              HasSubstr("all or failed"));
   EXPECT_THAT(with([](CreateFlags& f) { f.failure_action = "cry"; }), HasSubstr("fail or pause"));
   EXPECT_THAT(with([](CreateFlags& f) { f.no_failure_threshold = true, f.failure_tasks = 1; }),
               HasSubstr("--no-failure-threshold"));

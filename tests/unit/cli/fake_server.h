@@ -25,7 +25,8 @@ struct Stream {
 // Thread-safe.
 class FakeJobs : public v1::JobService::Service {
  public:
-  grpc::Status GetJob(grpc::ServerContext*, const v1::GetJobRequest* request, v1::GetJobResponse* response) override {
+  grpc::Status GetJob(grpc::ServerContext*, const v1::GetJobRequest* request,
+                      v1::GetJobResponse* response) override {
     MutexLock lock(&mu_);
     ++calls_;
     if (!get_status_.ok()) return get_status_;

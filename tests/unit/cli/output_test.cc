@@ -1,7 +1,7 @@
 #include "cli/output.h"
 
-#include <google/protobuf/text_format.h>
 #include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -26,7 +26,8 @@ v1::Job ParseJob(const std::string& text) {
 }
 
 v1::Job TaggingJob() {
-  return ParseJob(R"(job_id: "0194" operation { store: "main" put_object_tagging { tags { key: "a" value: "b" } } }
+  return ParseJob(
+      R"(job_id: "0194" operation { store: "main" put_object_tagging { tags { key: "a" value: "b" } } }
     manifest { csv { location { store: "main" bucket: "lists" key: "k.csv" } etag: "e1" } }
     report { store: "main" bucket: "reports" prefix: "p" } priority: 10 description: "tag all" state: ACTIVE
     state_reason { code: "USER_REQUEST" message: "go on" caller: "anna" }
@@ -68,7 +69,9 @@ TEST(OutputTest, EveryStateHasANameAndIsFoundByIt) {
 }
 
 TEST(OutputTest, ControlCharactersOfAServerDoNotReachTheTerminal) {
-  EXPECT_EQ(Printable("a\x1b[31mb\nc\x7f\xc2\x9b" "d é"), "a?[31mb c??d é");
+  EXPECT_EQ(Printable("a\x1b[31mb\nc\x7f\xc2\x9b"
+                      "d é"),
+            "a?[31mb c??d é");
   v1::Job job = TaggingJob();
   job.set_description("\x1b]0;x\x07");
   job.mutable_state_reason()->set_message("\x1b[2J");
@@ -95,16 +98,18 @@ TEST(OutputTest, JobTableHasARowForEachJob) {
   EXPECT_EQ(JobTable({TaggingJob(), other}, kNow),
             "JOB   STATE      PRIORITY  OPERATION     TASKS   DONE  FAILED    AGE  DESCRIPTION\n"
             "0194  Active           10  put-tags     20,000  61.7%      45  1m40s  tag all\n"
-            "0195  Preparing         0  head_object       0      -       0      -  " + std::string(39, 'd') + "…\n");
+            "0195  Preparing         0  head_object       0      -       0      -  " +
+                std::string(39, 'd') + "…\n");
 }
 
 TEST(OutputTest, JobDetailsAnswerWhatWhereAndHowFar) {
   const std::string text = JobDetails(TaggingJob(), kNow);
-  EXPECT_THAT(text, AllOf(HasSubstr("State         Active, for 50s\n"), HasSubstr("Reason        USER_REQUEST: go on (anna)\n"),
+  EXPECT_THAT(text, AllOf(HasSubstr("State         Active, for 50s\n"),
+                          HasSubstr("Reason        USER_REQUEST: go on (anna)\n"),
                           HasSubstr("Operation     put-tags in store main a=b\n"),
                           HasSubstr("Manifest      csv main/lists/k.csv (ETag e1)\n"),
-                          HasSubstr("Report        to come: main/reports/p\n"), HasSubstr("  failed      45\n"),
-                          HasSubstr("  done        61.7%\n"),
+                          HasSubstr("Report        to come: main/reports/p\n"),
+                          HasSubstr("  failed      45\n"), HasSubstr("  done        61.7%\n"),
                           HasSubstr("Created       2027-01-15 08:00:00Z by anonymous\n")));
 }
 
@@ -150,8 +155,8 @@ TEST(OutputTest, WorkerTableShowsMismatchedStores) {
   (*worker.mutable_labels())["arch"] = "x";
   worker.mutable_expire_time()->set_seconds(1800000112);
   const std::string text = WorkerTable({worker}, kNow);
-  EXPECT_THAT(text, AllOf(HasSubstr("draining"), HasSubstr("noop,copy"), HasSubstr("  main  "), HasSubstr("12s"),
-                          HasSubstr("arch=x,zone=b")));
+  EXPECT_THAT(text, AllOf(HasSubstr("draining"), HasSubstr("noop,copy"), HasSubstr("  main  "),
+                          HasSubstr("12s"), HasSubstr("arch=x,zone=b")));
 }
 
 TEST(OutputTest, JsonIsProtobufsWithZerosShown) {

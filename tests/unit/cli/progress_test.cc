@@ -57,8 +57,9 @@ TEST(BarTest, FillsFromEmptyToFull) {
 TEST(ProgressLineTest, ShowsCountsRateFailuresAndTimeLeft) {
   const v1::Job job = MakeJob(v1::ACTIVE, 20000, 12300, 45);
   EXPECT_EQ(ProgressLine(job, 100, 0), "Active   61.7%  12,345/20,000  100/s  45 failed  1m16s left");
-  EXPECT_EQ(ProgressLine(job, 100, 100),
-            "Active [=======================>              ]  61.7%  12,345/20,000  100/s  45 failed  1m16s left");
+  EXPECT_EQ(
+      ProgressLine(job, 100, 100),
+      "Active [=======================>              ]  61.7%  12,345/20,000  100/s  45 failed  1m16s left");
   EXPECT_EQ(ProgressLine(job, 2.25, 0), "Active   61.7%  12,345/20,000  2.2/s  45 failed  56m42s left");
 }
 

@@ -87,14 +87,10 @@ size_t Find(std::string_view text, char c, size_t from) {
 
 std::string_view FieldName(CsvField field) {
   switch (field) {
-    case CsvField::kBucket:
-      return "Bucket";
-    case CsvField::kKey:
-      return "Key";
-    case CsvField::kVersionId:
-      return "VersionId";
-    case CsvField::kIgnore:
-      return "Ignore";
+    case CsvField::kBucket: return "Bucket";
+    case CsvField::kKey: return "Key";
+    case CsvField::kVersionId: return "VersionId";
+    case CsvField::kIgnore: return "Ignore";
   }
   return "?";
 }
@@ -117,12 +113,9 @@ bool IsLowerOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <=
 
 std::string_view VersionIdsName(CsvPosition::VersionIds ids) {
   switch (ids) {
-    case CsvPosition::VersionIds::kUnknown:
-      return "unknown";
-    case CsvPosition::VersionIds::kWith:
-      return "with";
-    case CsvPosition::VersionIds::kWithout:
-      return "without";
+    case CsvPosition::VersionIds::kUnknown: return "unknown";
+    case CsvPosition::VersionIds::kWith: return "with";
+    case CsvPosition::VersionIds::kWithout: return "without";
   }
   return "?";
 }

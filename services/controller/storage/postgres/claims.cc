@@ -18,7 +18,8 @@ using lifecycle::State;
 
 // A job's view; `came_back` by index leases_ownerless, one probe per job.
 constexpr char kViewColumns[] =
-    "s.job_id, s.state, s.reason_code, s.priority, s.version, s.succeeded + s.failed, s.next_batch, s.batches, "
+    "s.job_id, s.state, s.reason_code, s.priority, s.version, s.succeeded + s.failed, s.next_batch, "
+    "s.batches, "
     "b.came_back ";
 constexpr char kViewTables[] =
     "FROM drover.job_state s CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM drover.leases l "
@@ -41,10 +42,12 @@ JobView ReadView(const pqxx::row& row) {
   return view;
 }
 
-absl::StatusOr<std::vector<JobView>> ReadViews(Db& db, std::string_view name, const std::string& where, int limit) {
+absl::StatusOr<std::vector<JobView>> ReadViews(Db& db, std::string_view name, const std::string& where,
+                                               int limit) {
   std::vector<JobView> views;
   const absl::Status status = db.Read(name, [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows = tx.Query(StrCat("SELECT ", kViewColumns, kViewTables, where, " LIMIT $1::int"), limit);
+    const pqxx::result rows =
+        tx.Query(StrCat("SELECT ", kViewColumns, kViewTables, where, " LIMIT $1::int"), limit);
     for (const pqxx::row& row : rows) views.push_back(ReadView(row));
     return absl::OkStatus();
   });
@@ -69,14 +72,15 @@ class Dealer {
   std::vector<int64_t> left_;
 };
 
-// Leases of this job without an owner, oldest batch first; those that another transaction has locked are left to it, for
-// nobody waits for a lease while holding job_state. By index leases_ownerless.
+// Leases of this job without an owner, oldest batch first; those that another transaction has locked are left
+// to it, for nobody waits for a lease while holding job_state. By index leases_ownerless.
 constexpr char kOwnerlessSql[] = R"sql(
   SELECT batch_no, lease_id, first_task, batch_tasks, task_count, done, tasks, notes
   FROM drover.leases WHERE job_id = $1 AND session_id IS NULL
   ORDER BY batch_no, lease_id LIMIT $2::int FOR UPDATE SKIP LOCKED)sql";
 
-// The lease gets a new id, so that nothing of its former holders fits it any more. By the key, rows locked before.
+// The lease gets a new id, so that nothing of its former holders fits it any more. By the key, rows locked
+// before.
 constexpr char kRegrantSql[] = R"sql(
   UPDATE drover.leases l SET
     lease_id = k.new_id, session_id = k.session_id, attachment = k.attachment, tasks = k.tasks,
@@ -125,7 +129,8 @@ class Claimer {
  private:
   bool HasOwnerless() {
     return tx_
-        .Query("SELECT EXISTS (SELECT FROM drover.leases WHERE job_id = $1 AND session_id IS NULL)", job_id_)[0][0]
+        .Query("SELECT EXISTS (SELECT FROM drover.leases WHERE job_id = $1 AND session_id IS NULL)",
+               job_id_)[0][0]
         .as<bool>();
   }
 
@@ -157,9 +162,9 @@ class Claimer {
         count = static_cast<int32_t>(left->count());
         if (count != row[4].as<int32_t>() - row[5].as<int32_t>()) {
           return Error(absl::StatusCode::kInternal, "LEASE_COUNT",
-                       StrCat("job ", job_id_, " batch ", Key(row).batch_no, ": a lease that came back has ", count,
-                              " tasks left by its segments, ", row[4].as<int32_t>() - row[5].as<int32_t>(),
-                              " by its counts"));
+                       StrCat("job ", job_id_, " batch ", Key(row).batch_no, ": a lease that came back has ",
+                              count, " tasks left by its segments, ",
+                              row[4].as<int32_t>() - row[5].as<int32_t>(), " by its counts"));
         }
       }
       ClaimedLease lease;
@@ -184,7 +189,8 @@ class Claimer {
         tx_.Query(kRegrantSql, job_id_, Int4Array(batch_nos), Int8Array(old_ids), Int8Array(new_ids),
                   UuidArray(sessions), Int8Array(attachments), BytesArray(views), Int4Array(counts));
     if (updated.affected_rows() != used) {
-      return Error(absl::StatusCode::kInternal, "REGRANT", StrCat("job ", job_id_, ": a locked lease has gone"));
+      return Error(absl::StatusCode::kInternal, "REGRANT",
+                   StrCat("job ", job_id_, ": a locked lease has gone"));
     }
     return used < rows.size() || static_cast<int>(rows.size()) == limit;
   }
@@ -219,7 +225,8 @@ class Claimer {
     }
     tx_.Query(kGrantSql, job_id_, Int4Array(batch_nos), Int8Array(lease_ids), Int8Array(first_tasks),
               Int4Array(counts), UuidArray(sessions), Int8Array(attachments));
-    tx_.Query("UPDATE drover.job_state SET next_batch = next_batch + $2::int WHERE job_id = $1", job_id_, taken);
+    tx_.Query("UPDATE drover.job_state SET next_batch = next_batch + $2::int WHERE job_id = $1", job_id_,
+              taken);
     return taken;
   }
 
@@ -258,7 +265,8 @@ absl::StatusOr<std::vector<JobView>> PostgresStorage::ViewJobs(const std::vector
 }
 
 absl::StatusOr<ClaimResult> PostgresStorage::Claim(const JobId& job_id, const std::vector<ClaimSlot>& slots,
-                                                   int max_batches, const std::function<LeaseId()>& new_lease_id) {
+                                                   int max_batches,
+                                                   const std::function<LeaseId()>& new_lease_id) {
   ClaimResult result;
   const absl::Status status = db_->Write("claim", [&](Tx& tx) -> absl::Status {
     DROVER_ASSIGN_OR_RETURN(result, Claimer(tx, job_id, slots, new_lease_id).Claim(max_batches));
@@ -271,8 +279,8 @@ absl::StatusOr<ClaimResult> PostgresStorage::Claim(const JobId& job_id, const st
 absl::StatusOr<std::vector<JobView>> PostgresStorage::ListIdleActive(int limit) {
   // Index job_state_live; every second or so.
   return ReadViews(*db_, "list_idle_active",
-                   StrCat("WHERE s.state = 5 AND (s.next_batch < s.batches OR b.came_back) AND NOT ", kOwnsLease,
-                          "ORDER BY s.priority DESC, s.job_id"),
+                   StrCat("WHERE s.state = 5 AND (s.next_batch < s.batches OR b.came_back) AND NOT ",
+                          kOwnsLease, "ORDER BY s.priority DESC, s.job_id"),
                    limit);
 }
 
@@ -280,9 +288,9 @@ absl::StatusOr<std::optional<int32_t>> PostgresStorage::HighestRunningPriority()
   std::optional<int32_t> highest;
   // Index job_state_live in its order, ends at the first hit; every second or so.
   const absl::Status status = db_->Read("highest_running", [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows =
-        tx.Query(StrCat("SELECT s.priority FROM drover.job_state s WHERE s.state IN (4, 5, 6, 7, 10, 12) AND ",
-                        kOwnsLease, "ORDER BY s.priority DESC, s.job_id LIMIT 1"));
+    const pqxx::result rows = tx.Query(
+        StrCat("SELECT s.priority FROM drover.job_state s WHERE s.state IN (4, 5, 6, 7, 10, 12) AND ",
+               kOwnsLease, "ORDER BY s.priority DESC, s.job_id LIMIT 1"));
     if (!rows.empty()) highest = rows[0][0].as<int32_t>();
     return absl::OkStatus();
   });
@@ -294,10 +302,10 @@ absl::StatusOr<std::vector<JobId>> PostgresStorage::ListPausable(int limit) {
   std::vector<JobId> jobs;
   // Index job_state_by_state; every second or so.
   const absl::Status status = db_->Read("list_pausable", [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows = tx.Query(
-        StrCat("SELECT s.job_id FROM drover.job_state s WHERE s.state = 6 AND NOT ", kOwnsLease,
-               "ORDER BY s.job_id LIMIT $1::int"),
-        limit);
+    const pqxx::result rows =
+        tx.Query(StrCat("SELECT s.job_id FROM drover.job_state s WHERE s.state = 6 AND NOT ", kOwnsLease,
+                        "ORDER BY s.job_id LIMIT $1::int"),
+                 limit);
     for (const pqxx::row& row : rows) jobs.push_back(ReadText(row[0]));
     return absl::OkStatus();
   });

@@ -11,8 +11,8 @@
 
 namespace drover::postgres {
 
-// Locks the duty's row; its progress. kAborted (DUTY_LOST) if it is not this holder's any more. First of all locks in
-// its transaction; more than one duty of a job in the order (kind, part).
+// Locks the duty's row; its progress. kAborted (DUTY_LOST) if it is not this holder's any more. First of all
+// locks in its transaction; more than one duty of a job in the order (kind, part).
 absl::StatusOr<std::string> HoldDuty(Tx& tx, const Duty& duty);
 
 // Deletes the row of a duty that HoldDuty has locked.

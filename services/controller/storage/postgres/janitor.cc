@@ -9,7 +9,8 @@ using postgres::Tx;
 
 absl::StatusOr<int64_t> PostgresStorage::PurgeEndedLeases(int limit) {
   int64_t purged = 0;
-  // Index leases_ownerless, in keyed steps, every few seconds; rows that somebody has locked are left for the next time.
+  // Index leases_ownerless, in keyed steps, every few seconds; rows that somebody has locked are left for the
+  // next time.
   const absl::Status status = db_->Write("purge_ended_leases", [&](Tx& tx) -> absl::Status {
     const pqxx::result rows = tx.Query(R"sql(
         DELETE FROM drover.leases WHERE (job_id, batch_no, lease_id) IN (

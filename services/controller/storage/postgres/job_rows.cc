@@ -22,8 +22,8 @@ State ToState(const pqxx::field& field) {
   return lifecycle::StateFromNumber(field.as<int>()).value_or(State::kNew);  // 0, before New, reads as New
 }
 
-// By the key of job_state. A change to the state that it is in already (a person takes over a preempted pause) keeps
-// previous_state and state_at.
+// By the key of job_state. A change to the state that it is in already (a person takes over a preempted
+// pause) keeps previous_state and state_at.
 constexpr char kApplySql[] = R"sql(
   WITH changed AS (
     UPDATE drover.job_state s SET
@@ -54,8 +54,8 @@ constexpr char kInsertFinishSql[] = R"sql(
   VALUES ($1, 2, 0, statement_timestamp(), statement_timestamp())
   ON CONFLICT DO NOTHING)sql";
 
-// A prepare duty that a chunk's transaction holds right now is left: that transaction waits for job_state, which we have,
-// and takes the duty away itself when it finds the job not Preparing any more.
+// A prepare duty that a chunk's transaction holds right now is left: that transaction waits for job_state,
+// which we have, and takes the duty away itself when it finds the job not Preparing any more.
 constexpr char kDropPrepareSql[] = R"sql(
   DELETE FROM drover.duties WHERE (job_id, kind, part) IN
     (SELECT job_id, kind, part FROM drover.duties WHERE job_id = $1 AND kind = 1 FOR UPDATE SKIP LOCKED))sql";
@@ -84,8 +84,8 @@ lifecycle::Snapshot ReadSnapshot(const pqxx::row& row) {
 
 absl::StatusOr<LockedJob> LockJob(Tx& tx, const JobId& job_id) {
   if (!IsUuid(job_id)) return JobNotFound(job_id);
-  const pqxx::result rows =
-      tx.Query(StrCat("SELECT ", kSnapshotColumns, " FROM drover.job_state s WHERE s.job_id = $1 FOR UPDATE"), job_id);
+  const pqxx::result rows = tx.Query(
+      StrCat("SELECT ", kSnapshotColumns, " FROM drover.job_state s WHERE s.job_id = $1 FOR UPDATE"), job_id);
   if (rows.empty()) return JobNotFound(job_id);
   return LockedJob{ReadSnapshot(rows[0]), rows[0][kSnapshotPriority].as<int32_t>()};
 }
@@ -110,8 +110,8 @@ absl::Status ApplyChange(Tx& tx, const JobId& job_id, const lifecycle::Snapshot&
   }
   const pqxx::result rows = tx.Query(kApplySql, job_id, static_cast<int>(change.to), change.reason_code,
                                      CleanText(change.reason_message), change.caller,
-                                     change.failures.empty() ? "" : FailuresToJson(change.failures), unconfirmed,
-                                     static_cast<int>(snapshot.state), change.keep_reason);
+                                     change.failures.empty() ? "" : FailuresToJson(change.failures),
+                                     unconfirmed, static_cast<int>(snapshot.state), change.keep_reason);
   if (rows.affected_rows() != 1) return JobNotFound(job_id);
   if (lifecycle::IsFinishing(change.to)) {
     tx.Query(kInsertFinishSql, job_id);
@@ -121,14 +121,16 @@ absl::Status ApplyChange(Tx& tx, const JobId& job_id, const lifecycle::Snapshot&
 }
 
 absl::Status JobNotFound(const JobId& job_id) {
-  return Error(absl::StatusCode::kNotFound, "JOB_NOT_FOUND", StrCat("no job has id ", job_id), {{"job_id", job_id}});
+  return Error(absl::StatusCode::kNotFound, "JOB_NOT_FOUND", StrCat("no job has id ", job_id),
+               {{"job_id", job_id}});
 }
 
 std::string FailuresToJson(const std::vector<lifecycle::Failure>& failures) {
   nlohmann::json list = nlohmann::json::array();
   for (const lifecycle::Failure& failure : failures) {
     nlohmann::json bad_lines = nlohmann::json::array();
-    for (const auto& bad : failure.bad_lines) bad_lines.push_back({{"line", bad.line}, {"reason", bad.reason}});
+    for (const auto& bad : failure.bad_lines)
+      bad_lines.push_back({{"line", bad.line}, {"reason", bad.reason}});
     list.push_back({{"code", failure.code}, {"reason", failure.reason}, {"bad_lines", std::move(bad_lines)}});
   }
   // A reason may quote bytes of a manifest: what is not UTF-8 becomes U+FFFD.

@@ -17,7 +17,8 @@ namespace drover::postgres {
 
 // The columns that ReadSnapshot reads, of job_state named s.
 inline constexpr char kSnapshotColumns[] =
-    "s.state, s.previous_state, s.reason_code, s.confirmation_required, s.prepared, s.tasks, s.succeeded, s.failed, "
+    "s.state, s.previous_state, s.reason_code, s.confirmation_required, s.prepared, s.tasks, s.succeeded, "
+    "s.failed, "
     "s.batches, s.next_batch, (s.report_state = 0 OR s.report_settled_at IS NOT NULL), s.priority";
 inline constexpr int kSnapshotPriority = 11;  // the column of that list
 
@@ -29,18 +30,18 @@ struct LockedJob {
   int32_t priority = 0;
 };
 
-// Locks the job's job_state row, and reads it as it is then; kNotFound. Whoever holds it waits for nothing more than
-// rows of its own.
+// Locks the job's job_state row, and reads it as it is then; kNotFound. Whoever holds it waits for nothing
+// more than rows of its own.
 absl::StatusOr<LockedJob> LockJob(Tx& tx, const JobId& job_id);
 
-// Whether the job owns a lease; whether it has any, owned or not. To be trusted only after LockJob, in the same
-// transaction: no claim is then under way, and no record that has not counted yet.
+// Whether the job owns a lease; whether it has any, owned or not. To be trusted only after LockJob, in the
+// same transaction: no claim is then under way, and no record that has not counted yet.
 absl::StatusOr<int64_t> CountOwnedLeases(Tx& tx, const JobId& job_id);
 bool HasLeases(Tx& tx, const JobId& job_id);
 
-// Makes the change of a job whose row this transaction has locked: state, reason, version, times, its event; a finishing
-// state gets the finish duty and loses the prepare duty; Failed and Cancelled count what may have run without a trace.
-// Waits for no row.
+// Makes the change of a job whose row this transaction has locked: state, reason, version, times, its event;
+// a finishing state gets the finish duty and loses the prepare duty; Failed and Cancelled count what may have
+// run without a trace. Waits for no row.
 absl::Status ApplyChange(Tx& tx, const JobId& job_id, const lifecycle::Snapshot& snapshot,
                          const lifecycle::Change& change);
 

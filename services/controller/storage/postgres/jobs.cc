@@ -105,7 +105,8 @@ JobRecord ReadJob(const pqxx::row& row) {
 
 absl::StatusOr<Storage::Created> PostgresStorage::CreateJob(const NewJob& job) {
   const JobSpec& spec = job.spec;
-  if (!IsUuid(spec.job_id)) return Error(absl::StatusCode::kInvalidArgument, "BAD_JOB_ID", "a job id must be a UUID");
+  if (!IsUuid(spec.job_id))
+    return Error(absl::StatusCode::kInvalidArgument, "BAD_JOB_ID", "a job id must be a UUID");
   Created result{spec.job_id, true};
   const absl::Status status = db_->Write("create_job", [&](Tx& tx) -> absl::Status {
     if (!job.request_id.empty()) {
@@ -115,7 +116,8 @@ absl::StatusOr<Storage::Created> PostgresStorage::CreateJob(const NewJob& job) {
         // In a statement of its own: the row may have been committed after the snapshot of the INSERT.
         const pqxx::result rows = tx.Query(kFindRequestIdSql, spec.name_space, job.request_id);
         if (rows.empty()) {
-          return Error(absl::StatusCode::kUnavailable, "DATABASE_UNAVAILABLE", "create_job: the request id moves");
+          return Error(absl::StatusCode::kUnavailable, "DATABASE_UNAVAILABLE",
+                       "create_job: the request id moves");
         }
         if (ReadText(rows[0][0]) != job.fingerprint) {
           return Error(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
@@ -130,13 +132,14 @@ absl::StatusOr<Storage::Created> PostgresStorage::CreateJob(const NewJob& job) {
     const lifecycle::FailurePolicy& policy = spec.failure_policy;
     const pqxx::result inserted = tx.Query(
         kInsertJobSql, spec.job_id, spec.name_space, Bytes(spec.request), spec.operation, spec.min_revision,
-        nlohmann::json(spec.stores).dump(), nlohmann::json(spec.worker_stores).dump(), spec.creator, spec.manifest_pin,
-        policy.enabled, policy.failed_fraction, policy.minimum_executed,
+        nlohmann::json(spec.stores).dump(), nlohmann::json(spec.worker_stores).dump(), spec.creator,
+        spec.manifest_pin, policy.enabled, policy.failed_fraction, policy.minimum_executed,
         policy.failed_tasks ? absl::StrCat(*policy.failed_tasks) : "", policy.pause, spec.report_wanted,
         Timestamp(spec.created));
     // The same id is the same call again, after a commit in doubt.
     if (inserted.affected_rows() == 0) return absl::OkStatus();
-    tx.Query(kInsertStateSql, spec.job_id, job.priority, spec.confirmation_required, spec.report_wanted, spec.creator);
+    tx.Query(kInsertStateSql, spec.job_id, job.priority, spec.confirmation_required, spec.report_wanted,
+             spec.creator);
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
@@ -148,12 +151,12 @@ absl::StatusOr<JobRecord> PostgresStorage::GetJob(const JobId& job_id) {
   JobRecord job;
   // By keys; leased tasks by index leases_by_session's sister leases_owned.
   const absl::Status status = db_->Read("get_job", [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows = tx.Query(
-        StrCat(JobSelect(),
-               ", (SELECT coalesce(sum(l.task_count - l.done), 0) FROM drover.leases l "
-               "WHERE l.job_id = s.job_id AND l.session_id IS NOT NULL) ",
-               kJobTables, "WHERE s.job_id = $1"),
-        job_id);
+    const pqxx::result rows =
+        tx.Query(StrCat(JobSelect(),
+                        ", (SELECT coalesce(sum(l.task_count - l.done), 0) FROM drover.leases l "
+                        "WHERE l.job_id = s.job_id AND l.session_id IS NOT NULL) ",
+                        kJobTables, "WHERE s.job_id = $1"),
+                 job_id);
     if (rows.empty()) return JobNotFound(job_id);
     job = ReadJob(rows[0]);
     job.leased_tasks = rows[0][43].as<int64_t>();
@@ -167,8 +170,8 @@ absl::StatusOr<std::vector<JobRecord>> PostgresStorage::ListJobs(const JobPageQu
   std::vector<JobRecord> jobs;
   std::vector<int16_t> states;
   for (const State state : query.states) states.push_back(static_cast<int16_t>(state));
-  // Backwards through the key of job_state; with states, by index job_state_by_state where they are few. Ids are UUIDv7,
-  // so their order is that of creation.
+  // Backwards through the key of job_state; with states, by index job_state_by_state where they are few. Ids
+  // are UUIDv7, so their order is that of creation.
   std::string where = "WHERE true";
   if (!states.empty()) absl::StrAppend(&where, " AND s.state = ANY($2::smallint[])");
   if (query.before) {
@@ -207,7 +210,8 @@ absl::StatusOr<std::vector<Storage::JobPulse>> PostgresStorage::ReadPulses(const
 }
 
 absl::StatusOr<std::optional<lifecycle::Change>> PostgresStorage::ChangeJob(const JobId& job_id,
-                                                                            const DecideFn& decide, bool with_leases) {
+                                                                            const DecideFn& decide,
+                                                                            bool with_leases) {
   std::optional<lifecycle::Change> applied;
   const absl::Status status = db_->Write("change_job", [&](Tx& tx) -> absl::Status {
     DROVER_ASSIGN_OR_RETURN(LockedJob job, LockJob(tx, job_id));
@@ -222,7 +226,8 @@ absl::StatusOr<std::optional<lifecycle::Change>> PostgresStorage::ChangeJob(cons
   return applied;
 }
 
-absl::StatusOr<bool> PostgresStorage::SetPriority(const JobId& job_id, int32_t priority, const std::string& caller) {
+absl::StatusOr<bool> PostgresStorage::SetPriority(const JobId& job_id, int32_t priority,
+                                                  const std::string& caller) {
   bool changed = false;
   const absl::Status status = db_->Write("set_priority", [&](Tx& tx) -> absl::Status {
     DROVER_ASSIGN_OR_RETURN(const LockedJob job, LockJob(tx, job_id));
@@ -280,7 +285,8 @@ absl::StatusOr<std::vector<std::pair<State, int64_t>>> PostgresStorage::CountJob
   const absl::Status status = db_->Read("count_jobs", [&](Tx& tx) -> absl::Status {
     for (const pqxx::row& row :
          tx.Query("SELECT state, count(*) FROM drover.job_state GROUP BY state ORDER BY state")) {
-      counts.emplace_back(lifecycle::StateFromNumber(row[0].as<int>()).value_or(State::kNew), row[1].as<int64_t>());
+      counts.emplace_back(lifecycle::StateFromNumber(row[0].as<int>()).value_or(State::kNew),
+                          row[1].as<int64_t>());
     }
     return absl::OkStatus();
   });

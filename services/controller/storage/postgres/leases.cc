@@ -15,8 +15,8 @@ using namespace postgres;  // NOLINT(build/namespaces): this folder's own
 
 // All lease rows are locked in the order of their key, wherever more than one is.
 
-// By the key. READ COMMITTED gives the rows as they are once locked; one that has got a new id or another owner
-// meanwhile is left out.
+// By the key. READ COMMITTED gives the rows as they are once locked; one that has got a new id or another
+// owner meanwhile is left out.
 constexpr char kLockNamedSql[] = R"sql(
   SELECT l.batch_no, l.lease_id, l.batch_tasks, l.tasks, l.last_seq, l.done
   FROM drover.leases l JOIN unnest($3::int[], $4::bigint[]) AS k (batch_no, lease_id) USING (batch_no, lease_id)
@@ -63,11 +63,13 @@ int64_t ReturnLocked(Tx& tx, const JobId& job_id, const pqxx::result& rows, Came
     lease_ids.push_back(row[1].as<int64_t>());
   }
   return static_cast<int64_t>(
-      tx.Query(kReturnSql, job_id, static_cast<int>(how), Int4Array(batch_nos), Int8Array(lease_ids)).affected_rows());
+      tx.Query(kReturnSql, job_id, static_cast<int>(how), Int4Array(batch_nos), Int8Array(lease_ids))
+          .affected_rows());
 }
 
 Storage::OwnedLease ReadOwned(const pqxx::row& row) {
-  return {ReadText(row[0]), {row[1].as<int32_t>(), row[2].as<int64_t>()}, ReadText(row[3]), row[4].as<int64_t>()};
+  return {
+      ReadText(row[0]), {row[1].as<int32_t>(), row[2].as<int64_t>()}, ReadText(row[3]), row[4].as<int64_t>()};
 }
 
 absl::Status MarkOfJob(Tx& tx, const SessionId& session, int64_t attachment, const JobId& job_id,
@@ -78,7 +80,8 @@ absl::Status MarkOfJob(Tx& tx, const SessionId& session, int64_t attachment, con
     batch_nos.push_back(key.batch_no);
     lease_ids.push_back(key.lease_id);
   }
-  const pqxx::result rows = tx.Query(kLockNamedSql, job_id, session, Int4Array(batch_nos), Int8Array(lease_ids));
+  const pqxx::result rows =
+      tx.Query(kLockNamedSql, job_id, session, Int4Array(batch_nos), Int8Array(lease_ids));
   if (rows.empty()) return absl::OkStatus();
   tx.Query(kMarkSql, job_id, session, attachment, Int4Array(batch_nos), Int8Array(lease_ids));
   std::vector<SizedLease> begun;
@@ -95,7 +98,8 @@ absl::Status MarkOfJob(Tx& tx, const SessionId& session, int64_t attachment, con
   if (begun.empty()) return absl::OkStatus();
   DROVER_ASSIGN_OR_RETURN(auto recorded, ReadRecordedTasks(tx, job_id, begun));
   for (HeldLeaseRow& lease : held) {
-    if (const auto found = recorded.find(lease.key); found != recorded.end()) lease.recorded = std::move(found->second);
+    if (const auto found = recorded.find(lease.key); found != recorded.end())
+      lease.recorded = std::move(found->second);
   }
   return absl::OkStatus();
 }
@@ -126,13 +130,15 @@ absl::StatusOr<int64_t> PostgresStorage::ReturnOlderLeases(const SessionId& sess
   if (!IsUuid(session)) return 0;
   std::vector<JobId> jobs;
   DROVER_RETURN_IF_ERROR(db_->Read("jobs_of_older_leases", [&](Tx& tx) -> absl::Status {
-    for (const pqxx::row& row : tx.Query(kJobsOfOlderSql, session, attachment)) jobs.push_back(ReadText(row[0]));
+    for (const pqxx::row& row : tx.Query(kJobsOfOlderSql, session, attachment))
+      jobs.push_back(ReadText(row[0]));
     return absl::OkStatus();
   }));
   int64_t returned = 0;
   for (const JobId& job_id : jobs) {
     DROVER_RETURN_IF_ERROR(db_->Write("return_older_leases", [&](Tx& tx) -> absl::Status {
-      returned += ReturnLocked(tx, job_id, tx.Query(kLockOlderSql, job_id, session, attachment), CameBack::kGivenBack);
+      returned += ReturnLocked(tx, job_id, tx.Query(kLockOlderSql, job_id, session, attachment),
+                               CameBack::kGivenBack);
       return absl::OkStatus();
     }));
   }
@@ -162,8 +168,8 @@ absl::StatusOr<std::vector<Storage::OwnedLease>> PostgresStorage::ListOwnedLease
   return leases;
 }
 
-absl::StatusOr<int64_t> PostgresStorage::ReturnLeases(const JobId& job_id, const std::vector<OwnedLease>& leases,
-                                                      CameBack how) {
+absl::StatusOr<int64_t> PostgresStorage::ReturnLeases(const JobId& job_id,
+                                                      const std::vector<OwnedLease>& leases, CameBack how) {
   if (how == CameBack::kNo) return absl::InvalidArgumentError("a lease comes back lost or given back");
   if (leases.empty() || !IsUuid(job_id)) return 0;
   std::vector<int32_t> batch_nos;

@@ -88,7 +88,8 @@ absl::StatusOr<std::string_view> LeastController(const Migration& migration) {
   constexpr std::string_view kMark = "-- least-controller: ";
   const size_t begin = migration.sql.find(kMark);
   if (begin == std::string_view::npos) {
-    return Error(absl::StatusCode::kInternal, "BAD_MIGRATION", StrCat(migration.name, " names no least-controller"));
+    return Error(absl::StatusCode::kInternal, "BAD_MIGRATION",
+                 StrCat(migration.name, " names no least-controller"));
   }
   const std::string_view rest = migration.sql.substr(begin + kMark.size());
   return StripWhitespace(rest.substr(0, rest.find('\n')));

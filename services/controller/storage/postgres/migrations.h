@@ -18,8 +18,8 @@ struct Migration {
 // All of them, in order.
 std::span<const Migration> Migrations();
 
-// What a migration's line "-- least-controller: 1.2.3" says: the oldest controller that may run on the schema once it is
-// applied. kInternal without such a line.
+// What a migration's line "-- least-controller: 1.2.3" says: the oldest controller that may run on the schema
+// once it is applied. kInternal without such a line.
 absl::StatusOr<std::string_view> LeastController(const Migration& migration);
 
 // Whether version `a` ("1.2.3") is older than `b`; kInvalidArgument if either is no version.

@@ -68,20 +68,21 @@ BatchPayload ReadPayload(const pqxx::row& row) {
 }
 
 // ORDER BY names the table's column: the output's, of the same name, is text, and 10 would come before 2.
-constexpr char kPayloadColumns[] = "SELECT batch_no::text, first_task::text, tasks::text, payload FROM drover.batches ";
+constexpr char kPayloadColumns[] =
+    "SELECT batch_no::text, first_task::text, tasks::text, payload FROM drover.batches ";
 
 }  // namespace
 
 absl::StatusOr<std::vector<BatchPayload>> PostgresStorage::ReadBatches(const JobId& job_id,
-                                                                      const std::vector<BatchNo>& batches) {
+                                                                       const std::vector<BatchNo>& batches) {
   if (!IsUuid(job_id)) return JobNotFound(job_id);
   std::vector<BatchPayload> payloads;
   if (batches.empty()) return payloads;
   std::map<BatchNo, BatchPayload> found;
   // By the key of batches, after each claim.
   DROVER_RETURN_IF_ERROR(db_->Read("read_batches", [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows = tx.BinaryQuery(
-        StrCat(kPayloadColumns, "WHERE job_id = '", job_id, "' AND batch_no = ANY('{", Join(batches), "}'::int[])"));
+    const pqxx::result rows = tx.BinaryQuery(StrCat(kPayloadColumns, "WHERE job_id = '", job_id,
+                                                    "' AND batch_no = ANY('{", Join(batches), "}'::int[])"));
     for (const pqxx::row& row : rows) {
       BatchPayload payload = ReadPayload(row);
       found.insert_or_assign(payload.batch_no, std::move(payload));
@@ -93,7 +94,8 @@ absl::StatusOr<std::vector<BatchPayload>> PostgresStorage::ReadBatches(const Job
   for (const BatchNo batch_no : batches) {
     const auto it = found.find(batch_no);
     if (it == found.end()) {
-      return Error(absl::StatusCode::kNotFound, "BATCH_NOT_FOUND", StrCat("job ", job_id, " has no batch ", batch_no));
+      return Error(absl::StatusCode::kNotFound, "BATCH_NOT_FOUND",
+                   StrCat("job ", job_id, " has no batch ", batch_no));
     }
     if (--wanted[batch_no] == 0) {
       payloads.push_back(std::move(it->second));
@@ -105,7 +107,7 @@ absl::StatusOr<std::vector<BatchPayload>> PostgresStorage::ReadBatches(const Job
 }
 
 absl::StatusOr<std::vector<BatchPayload>> PostgresStorage::ReadBatchRange(const JobId& job_id, BatchNo first,
-                                                                         BatchNo end, int limit) {
+                                                                          BatchNo end, int limit) {
   if (!IsUuid(job_id)) return JobNotFound(job_id);
   std::vector<BatchPayload> payloads;
   // By the key of batches, once in a report for each batch.
@@ -140,11 +142,11 @@ absl::StatusOr<std::vector<StoredSegment>> PostgresStorage::ReadSegments(const J
   std::vector<StoredSegment> segments;
   // By the key of outcome_segments, or index outcome_segments_failed; a report reads each segment once.
   const absl::Status status = db_->Read("read_segments", [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows = tx.BinaryQuery(
-        StrCat("SELECT batch_no::text, succeeded::text, failed::text, tasks, payload FROM drover.outcome_segments "
-               "WHERE job_id = '",
-               job_id, "' AND batch_no >= ", first, " AND batch_no < ", end, only_failed ? " AND failed > 0" : "",
-               " ORDER BY outcome_segments.batch_no, lease_id, seq"));
+    const pqxx::result rows = tx.BinaryQuery(StrCat(
+        "SELECT batch_no::text, succeeded::text, failed::text, tasks, payload FROM drover.outcome_segments "
+        "WHERE job_id = '",
+        job_id, "' AND batch_no >= ", first, " AND batch_no < ", end, only_failed ? " AND failed > 0" : "",
+        " ORDER BY outcome_segments.batch_no, lease_id, seq"));
     segments.reserve(rows.size());
     for (const pqxx::row& row : rows) {
       StoredSegment segment;

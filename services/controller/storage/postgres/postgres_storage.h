@@ -42,8 +42,8 @@ class PostgresStorage final : public Storage {
   PostgresStorage(const PostgresStorage&) = delete;
   PostgresStorage& operator=(const PostgresStorage&) = delete;
 
-  // What of the server's settings would lose acknowledged facts in a crash (fsync, full_page_writes off): sentences
-  // for a warning at the start, none if all is well.
+  // What of the server's settings would lose acknowledged facts in a crash (fsync, full_page_writes off):
+  // sentences for a warning at the start, none if all is well.
   absl::StatusOr<std::vector<std::string>> DurabilityWarnings();
 
   absl::Status Ping() override;
@@ -63,7 +63,7 @@ class PostgresStorage final : public Storage {
   absl::StatusOr<ClaimResult> Claim(const JobId& job_id, const std::vector<ClaimSlot>& slots, int max_batches,
                                     const std::function<LeaseId()>& new_lease_id) override;
   absl::StatusOr<std::vector<BatchPayload>> ReadBatches(const JobId& job_id,
-                                                       const std::vector<BatchNo>& batches) override;
+                                                        const std::vector<BatchNo>& batches) override;
   absl::StatusOr<std::vector<JobView>> ListIdleActive(int limit) override;
   absl::StatusOr<std::optional<int32_t>> HighestRunningPriority() override;
   absl::StatusOr<std::vector<JobId>> ListPausable(int limit) override;
@@ -71,7 +71,8 @@ class PostgresStorage final : public Storage {
   absl::Status CreateSession(const SessionInfo& info, absl::Duration ttl) override;
   absl::Status CheckSession(const SessionId& session, const std::string& token_hash) override;
   absl::StatusOr<std::vector<HeldLeaseRow>> MarkLeases(
-      const SessionId& session, int64_t attachment, const std::vector<std::pair<JobId, LeaseKey>>& leases) override;
+      const SessionId& session, int64_t attachment,
+      const std::vector<std::pair<JobId, LeaseKey>>& leases) override;
   absl::StatusOr<RaiseResult> RaiseAttachment(const SessionInfo& info, absl::Duration ttl) override;
   absl::StatusOr<int64_t> ReturnOlderLeases(const SessionId& session, int64_t attachment) override;
   absl::StatusOr<std::vector<SessionId>> RenewSessions(const std::vector<Renewal>& sessions,
@@ -87,16 +88,20 @@ class PostgresStorage final : public Storage {
 
   absl::StatusOr<RecordResult> Record(const JobId& job_id, const std::vector<SegmentWrite>& segments,
                                       const lifecycle::FailurePolicy& policy) override;
-  absl::StatusOr<TaskSet> ReadRecorded(const JobId& job_id, const LeaseKey& lease, int32_t batch_tasks) override;
+  absl::StatusOr<TaskSet> ReadRecorded(const JobId& job_id, const LeaseKey& lease,
+                                       int32_t batch_tasks) override;
   absl::StatusOr<std::vector<StoredSegment>> ReadSegments(const JobId& job_id, BatchNo first, BatchNo end,
                                                           bool only_failed) override;
   absl::StatusOr<std::vector<BatchPayload>> ReadBatchRange(const JobId& job_id, BatchNo first, BatchNo end,
                                                            int limit) override;
-  absl::StatusOr<std::vector<BatchCounts>> ReadBatchCounts(const JobId& job_id, BatchNo first, int limit) override;
+  absl::StatusOr<std::vector<BatchCounts>> ReadBatchCounts(const JobId& job_id, BatchNo first,
+                                                           int limit) override;
 
-  absl::StatusOr<std::vector<Duty>> AcquireDuties(const std::string& owner, const std::vector<DutyKind>& kinds,
-                                                  int limit, absl::Duration lease) override;
-  absl::StatusOr<std::vector<bool>> RenewDuties(const std::vector<Duty>& duties, absl::Duration lease) override;
+  absl::StatusOr<std::vector<Duty>> AcquireDuties(const std::string& owner,
+                                                  const std::vector<DutyKind>& kinds, int limit,
+                                                  absl::Duration lease) override;
+  absl::StatusOr<std::vector<bool>> RenewDuties(const std::vector<Duty>& duties,
+                                                absl::Duration lease) override;
   absl::Status FinishDuty(const Duty& duty) override;
   absl::Status ReleaseDuty(const Duty& duty, absl::Duration delay, bool failed) override;
   absl::Status WakeFinish(const JobId& job_id) override;
@@ -118,16 +123,16 @@ class PostgresStorage final : public Storage {
   const std::unique_ptr<postgres::Db> db_;
 };
 
-// A storage on that database. Connects when first used, so a database that is down is no error here. INVALID_ARGUMENT
-// if the options are out of their limits or the URL can't be parsed. `clock` and `random` (waits and backoff only) must
-// outlive it.
+// A storage on that database. Connects when first used, so a database that is down is no error here.
+// INVALID_ARGUMENT if the options are out of their limits or the URL can't be parsed. `clock` and `random`
+// (waits and backoff only) must outlive it.
 absl::StatusOr<std::unique_ptr<PostgresStorage>> OpenPostgres(const PostgresOptions& options, Clock& clock,
                                                               Random& random);
 
 // Brings the database's schema to what this program knows, in one transaction under an advisory lock (several
-// controllers may start at once). `controller_version`: this program's, "1.2.3". kFailedPrecondition (SCHEMA_TOO_NEW) if
-// the schema says that it needs a later controller; one that is newer, but still allows this one, is left as it is.
-// kUnavailable if the database can't be reached.
+// controllers may start at once). `controller_version`: this program's, "1.2.3". kFailedPrecondition
+// (SCHEMA_TOO_NEW) if the schema says that it needs a later controller; one that is newer, but still allows
+// this one, is left as it is. kUnavailable if the database can't be reached.
 absl::Status MigratePostgres(const std::string& url, std::string_view controller_version);
 
 }  // namespace drover

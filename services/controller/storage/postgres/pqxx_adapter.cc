@@ -124,7 +124,8 @@ BinaryParameter BytesArray(const std::vector<std::optional<std::string_view>>& v
   for (const auto& value : values) size += 4 + (value ? value->size() : 0);
   std::string out;
   out.reserve(size);
-  PutHeader(kBytea, values.size(), std::ranges::any_of(values, [](const auto& value) { return !value; }), out);
+  PutHeader(kBytea, values.size(), std::ranges::any_of(values, [](const auto& value) { return !value; }),
+            out);
   for (const auto& value : values) {
     if (value) {
       PutElement(*value, out);

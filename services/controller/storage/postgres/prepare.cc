@@ -57,13 +57,13 @@ void InsertBatches(Tx& tx, const JobId& job_id, BatchNo next_no, const std::vect
   tx.Query(kAppendSql, job_id, next_no, Int8Array(first_tasks), Int4Array(tasks), BytesArray(payloads));
 }
 
-// The chunk, within its transaction. `stopped` is set when the job is not Preparing any more: the duty has then gone
-// with it, and nothing else was written.
+// The chunk, within its transaction. `stopped` is set when the job is not Preparing any more: the duty has
+// then gone with it, and nothing else was written.
 absl::Status Append(Tx& tx, const Duty& duty, const Storage::PrepareChunk& chunk, absl::Status& stopped) {
   DROVER_ASSIGN_OR_RETURN(const std::string progress, HoldDuty(tx, duty));
   // Only the duty's holder changes these; the state may change until the row is locked below.
-  const pqxx::result before =
-      tx.Query(StrCat("SELECT ", kSnapshotColumns, " FROM drover.job_state s WHERE s.job_id = $1"), duty.job_id);
+  const pqxx::result before = tx.Query(
+      StrCat("SELECT ", kSnapshotColumns, " FROM drover.job_state s WHERE s.job_id = $1"), duty.job_id);
   if (before.empty()) return JobNotFound(duty.job_id);
   const lifecycle::Snapshot known = ReadSnapshot(before[0]);
   const int64_t first = chunk.batches.empty() ? known.tasks : chunk.batches.front().first_task;
@@ -71,8 +71,9 @@ absl::Status Append(Tx& tx, const Duty& duty, const Storage::PrepareChunk& chunk
   const bool again = first < known.tasks && end == known.tasks && progress == chunk.progress;
   if (again && !chunk.last) return absl::OkStatus();  // a commit whose result was unknown did happen
   if (first != known.tasks) {
-    return Error(absl::StatusCode::kInternal, "CHUNK_GAP",
-                 StrCat("job ", duty.job_id, " has ", known.tasks, " tasks, and the chunk begins at ", first));
+    return Error(
+        absl::StatusCode::kInternal, "CHUNK_GAP",
+        StrCat("job ", duty.job_id, " has ", known.tasks, " tasks, and the chunk begins at ", first));
   }
   if (known.state == State::kPreparing) {
     if (!chunk.batches.empty()) InsertBatches(tx, duty.job_id, known.batches, chunk.batches);

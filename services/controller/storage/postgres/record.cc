@@ -1,5 +1,5 @@
-// RECORD: outcomes coming in. Locks in the order leases (sorted) -> segments -> job_state; what decides is read from
-// the locked rows, or after them in a statement of its own.
+// RECORD: outcomes coming in. Locks in the order leases (sorted) -> segments -> job_state; what decides is
+// read from the locked rows, or after them in a statement of its own.
 #include <algorithm>
 #include <map>
 #include <numeric>
@@ -87,8 +87,8 @@ SegmentKey KeyOf(const SegmentWrite& segment) {
   return {segment.lease.batch_no, segment.lease.lease_id, segment.sequence};
 }
 
-// Whether the segment fits what is left of its lease. The controller has checked it against its bitmap (and closed the
-// stream if it lied); this is the fence behind the fence.
+// Whether the segment fits what is left of its lease. The controller has checked it against its bitmap (and
+// closed the stream if it lied); this is the fence behind the fence.
 bool Fits(const SegmentWrite& segment, const LeaseRow& lease) {
   if (segment.succeeded < 0 || segment.failed < 0) return false;
   const int64_t executed = int64_t{segment.succeeded} + segment.failed;
@@ -155,8 +155,8 @@ class Recorder {
     return absl::OkStatus();
   }
 
-  // Which of the segments are stored already. A lease whose row is there has stored exactly the numbers up to its last,
-  // so only those have to be looked up; in the common case none.
+  // Which of the segments are stored already. A lease whose row is there has stored exactly the numbers up to
+  // its last, so only those have to be looked up; in the common case none.
   void FindStored() {
     std::vector<int32_t> batch_nos;
     std::vector<int64_t> lease_ids, sequences;
@@ -234,7 +234,8 @@ class Recorder {
       } else {
         tasks.emplace_back();
       }
-      payloads.push_back(segment.payload.empty() ? std::nullopt : std::optional<std::string_view>(segment.payload));
+      payloads.push_back(segment.payload.empty() ? std::nullopt
+                                                 : std::optional<std::string_view>(segment.payload));
     }
     tx_.Query(kInsertSegmentsSql, job_id_, Int4Array(batch_nos), Int8Array(lease_ids), Int8Array(sequences),
               BytesArray(tasks), Int4Array(succeeded), Int4Array(failed), BytesArray(payloads));
@@ -271,8 +272,9 @@ class Recorder {
       any_ended_ = true;
     }
     if (!ids.empty()) {
-      const auto rows = tx_.Query(kUpdateLeasesSql, job_id_, Int4Array(batches), Int8Array(ids), BytesArray(tasks),
-                                  Int4Array(counts), Int4Array(done), Int8Array(last_seqs), BytesArray(notes));
+      const auto rows =
+          tx_.Query(kUpdateLeasesSql, job_id_, Int4Array(batches), Int8Array(ids), BytesArray(tasks),
+                    Int4Array(counts), Int4Array(done), Int8Array(last_seqs), BytesArray(notes));
       all = all && rows.affected_rows() == ids.size();
     }
     if (!all) return Alarm("LEASE_MOVED", "a locked lease has gone");
@@ -296,15 +298,17 @@ class Recorder {
       notes.push_back(NullIfEmpty(given.from->notes));
     }
     tx_.Query(kGivenBackSql, job_id_, Int4Array(batch_nos), Int8Array(lease_ids), Int8Array(first_tasks),
-              Int4Array(batch_tasks), BytesArray(tasks), Int4Array(counts), BoolArray(maybe_ran), BytesArray(notes));
+              Int4Array(batch_tasks), BytesArray(tasks), Int4Array(counts), BoolArray(maybe_ran),
+              BytesArray(notes));
   }
 
   // Adds to the counters, which locks job_state, and makes what follows from the values that come back.
   absl::Status Count(const lifecycle::FailurePolicy& policy) {
     const pqxx::result rows = tx_.Query(
-        StrCat("UPDATE drover.job_state s SET succeeded = succeeded + $2::bigint, failed = failed + $3::bigint "
-               "WHERE job_id = $1 RETURNING ",
-               kSnapshotColumns),
+        StrCat(
+            "UPDATE drover.job_state s SET succeeded = succeeded + $2::bigint, failed = failed + $3::bigint "
+            "WHERE job_id = $1 RETURNING ",
+            kSnapshotColumns),
         job_id_, succeeded_, failed_);
     if (rows.empty()) return Alarm("JOB_MISSING", "it has leases, but no state");
     lifecycle::Snapshot& after = result_.after;
@@ -315,7 +319,8 @@ class Recorder {
     if (complete && HasLeases(tx_, job_id_)) {
       return Alarm("LEASES_LEFT", "all tasks are recorded, but leases are left");
     }
-    if (!complete && any_ended_ && after.prepared && after.next_batch == after.batches && !HasLeases(tx_, job_id_)) {
+    if (!complete && any_ended_ && after.prepared && after.next_batch == after.batches &&
+        !HasLeases(tx_, job_id_)) {
       return Alarm("TASKS_MISSING", StrCat("no lease is left, but only ", executed, " of ", after.tasks,
                                            " tasks are recorded"));
     }
@@ -356,7 +361,8 @@ class Recorder {
 
 }  // namespace
 
-absl::StatusOr<RecordResult> PostgresStorage::Record(const JobId& job_id, const std::vector<SegmentWrite>& segments,
+absl::StatusOr<RecordResult> PostgresStorage::Record(const JobId& job_id,
+                                                     const std::vector<SegmentWrite>& segments,
                                                      const lifecycle::FailurePolicy& policy) {
   if (!IsUuid(job_id)) return JobNotFound(job_id);
   RecordResult result;

@@ -1,4 +1,5 @@
-// REPORT: its plan, its files, its end. Locks in the order duties (finish before files) -> reports -> job_state.
+// REPORT: its plan, its files, its end. Locks in the order duties (finish before files) -> reports ->
+// job_state.
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 #include "services/controller/storage/postgres/db.h"
@@ -28,7 +29,8 @@ constexpr char kPlanFilesSql[] = R"sql(
   SELECT job_id, 3, part, statement_timestamp(), statement_timestamp() FROM files WHERE NOT written)sql";
 
 constexpr char kFileColumns[] =
-    "SELECT part, failed_rows, first_batch, end_batch, key, upload_id, file_rows, bytes, md5, sha256, written "
+    "SELECT part, failed_rows, first_batch, end_batch, key, upload_id, file_rows, bytes, md5, sha256, "
+    "written "
     "FROM drover.report_files ";
 
 ReportFile ReadFile(const pqxx::row& row) {
@@ -120,7 +122,8 @@ absl::StatusOr<ReportFile> PostgresStorage::ReadReportFile(const JobId& job_id, 
   if (!IsUuid(job_id)) return JobNotFound(job_id);
   ReportFile file;
   const absl::Status status = db_->Read("read_report_file", [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows = tx.Query(StrCat(kFileColumns, "WHERE job_id = $1 AND part = $2::int"), job_id, part);
+    const pqxx::result rows =
+        tx.Query(StrCat(kFileColumns, "WHERE job_id = $1 AND part = $2::int"), job_id, part);
     if (rows.empty()) {
       return Error(absl::StatusCode::kNotFound, "REPORT_FILE_NOT_FOUND",
                    StrCat("the report of job ", job_id, " has no file ", part));
@@ -135,8 +138,8 @@ absl::StatusOr<ReportFile> PostgresStorage::ReadReportFile(const JobId& job_id, 
 absl::Status PostgresStorage::SetUpload(const Duty& file_duty, const std::string& upload_id) {
   return db_->Write("set_upload", [&](Tx& tx) -> absl::Status {
     DROVER_RETURN_IF_ERROR(HoldDuty(tx, file_duty).status());
-    tx.Query("UPDATE drover.report_files SET upload_id = $3 WHERE job_id = $1 AND part = $2::int", file_duty.job_id,
-             file_duty.part, upload_id);
+    tx.Query("UPDATE drover.report_files SET upload_id = $3 WHERE job_id = $1 AND part = $2::int",
+             file_duty.job_id, file_duty.part, upload_id);
     return absl::OkStatus();
   });
 }
@@ -145,30 +148,33 @@ absl::Status PostgresStorage::FinishReportFile(const Duty& file_duty, const Repo
   if (!IsUuid(file_duty.job_id)) return DutyLost(file_duty);
   return db_->Write("finish_report_file", [&](Tx& tx) -> absl::Status {
     // The finish duty first, which is woken below: SettleReport locks it before the files' duties as well.
-    tx.Query("SELECT FROM drover.duties WHERE job_id = $1 AND kind = 2 AND part = 0 FOR UPDATE", file_duty.job_id);
+    tx.Query("SELECT FROM drover.duties WHERE job_id = $1 AND kind = 2 AND part = 0 FOR UPDATE",
+             file_duty.job_id);
     DROVER_RETURN_IF_ERROR(HoldDuty(tx, file_duty).status());
-    const pqxx::result updated = tx.Query(R"sql(
+    const pqxx::result updated =
+        tx.Query(R"sql(
         UPDATE drover.report_files SET
           file_rows = $3::bigint, bytes = $4::bigint, md5 = $5, sha256 = $6, written = true, upload_id = ''
         WHERE job_id = $1 AND part = $2::int AND NOT written)sql",
-                                          file_duty.job_id, file_duty.part, file.rows, file.bytes, file.md5,
-                                          file.sha256);
+                 file_duty.job_id, file_duty.part, file.rows, file.bytes, file.md5, file.sha256);
     DropDuty(tx, file_duty);
     WakeFinishDuty(tx, file_duty.job_id);
-    tx.Query("UPDATE drover.job_state SET report_files_written = report_files_written + $2::int WHERE job_id = $1",
-             file_duty.job_id, static_cast<int32_t>(updated.affected_rows()));
+    tx.Query(
+        "UPDATE drover.job_state SET report_files_written = report_files_written + $2::int WHERE job_id = $1",
+        file_duty.job_id, static_cast<int32_t>(updated.affected_rows()));
     return absl::OkStatus();
   });
 }
 
-absl::Status PostgresStorage::SettleReport(const Duty& finish, ReportState state, const std::string& manifest_key,
-                                           const std::string& error) {
+absl::Status PostgresStorage::SettleReport(const Duty& finish, ReportState state,
+                                           const std::string& manifest_key, const std::string& error) {
   if (state != ReportState::kWritten && state != ReportState::kFailed && state != ReportState::kNotNeeded) {
     return absl::InvalidArgumentError("a report settles as written, failed or not needed");
   }
   return db_->Write("settle_report", [&](Tx& tx) -> absl::Status {
     DROVER_RETURN_IF_ERROR(HoldDuty(tx, finish).status());
-    tx.Query("SELECT FROM drover.duties WHERE job_id = $1 AND kind = 3 ORDER BY part FOR UPDATE", finish.job_id);
+    tx.Query("SELECT FROM drover.duties WHERE job_id = $1 AND kind = 3 ORDER BY part FOR UPDATE",
+             finish.job_id);
     tx.Query("DELETE FROM drover.duties WHERE job_id = $1 AND kind = 3", finish.job_id);
     tx.Query(R"sql(
         INSERT INTO drover.reports (job_id, manifest_key, error) VALUES ($1, $2, $3)

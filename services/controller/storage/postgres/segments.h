@@ -20,8 +20,8 @@ struct SizedLease {
   int32_t batch_tasks = 0;
 };
 
-// What the segments of each of these leases have recorded; leases without any are left out. To be called after their
-// rows are locked, if that is to be the last word.
+// What the segments of each of these leases have recorded; leases without any are left out. To be called
+// after their rows are locked, if that is to be the last word.
 absl::StatusOr<std::map<LeaseKey, TaskSet>> ReadRecordedTasks(Tx& tx, const JobId& job_id,
                                                               const std::vector<SizedLease>& leases);
 

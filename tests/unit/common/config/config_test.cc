@@ -36,7 +36,8 @@ class ConfigTest : public testing::Test {
     config_.AddSecret("database-url", &database_, "Where the database is.");
     config_.AddCommand("migrate", "Migrates.");
     config_.AddCheck([this] {
-      return listen_ == "nowhere" ? absl::InvalidArgumentError("listen: nowhere is no place") : absl::OkStatus();
+      return listen_ == "nowhere" ? absl::InvalidArgumentError("listen: nowhere is no place")
+                                  : absl::OkStatus();
     });
   }
   ~ConfigTest() override {
@@ -93,15 +94,16 @@ TEST_F(ConfigTest, FlagWinsOverEnvironmentOverFileOverDefault) {
   EXPECT_EQ(mode_, "slow");
   EXPECT_EQ(memory_, 2 << 20);
   EXPECT_EQ(share_, 0.5);
-  EXPECT_THAT(config_.Effective(), AllOf(HasSubstr("threads: 12  # flag --threads\n"),
-                                         HasSubstr("ttl: 21s  # environment DROVER_TTL\n"),
-                                         HasSubstr(StrCat("mode: slow  # file ", file, "\n")),
-                                         HasSubstr("share: 0.5  # default\n")));
+  EXPECT_THAT(
+      config_.Effective(),
+      AllOf(HasSubstr("threads: 12  # flag --threads\n"), HasSubstr("ttl: 21s  # environment DROVER_TTL\n"),
+            HasSubstr(StrCat("mode: slow  # file ", file, "\n")), HasSubstr("share: 0.5  # default\n")));
 }
 
 TEST_F(ConfigTest, EveryTypeIsReadFromFlags) {
   ASSERT_TRUE(Parse({"--listen=[::1]:1", "--ttl=1m30s", "--memory=512KiB", "--share=0.25", "--verbose",
-                     "--hosts=a, b,c", "--database-url=postgresql://x:y@z"}).ok());
+                     "--hosts=a, b,c", "--database-url=postgresql://x:y@z"})
+                  .ok());
   EXPECT_EQ(listen_, "[::1]:1");
   EXPECT_EQ(ttl_, absl::Seconds(90));
   EXPECT_EQ(memory_, 512 << 10);
@@ -123,8 +125,8 @@ TEST_F(ConfigTest, FileGivesListsAndItsNameMayComeFromTheEnvironment) {
 
 TEST_F(ConfigTest, EveryWrongValueIsNamedWithItsOriginAndNothingChanges) {
   environment_ = {{"DROVER_TTL", "11m"}, {"DROVER_MEMORY", "12PiB"}};
-  const std::string problem =
-      Problem({"--threads=65", "--mode=medium", "--share=2", "--verbose=perhaps", "--hosts=a,,b", "--listen=other"});
+  const std::string problem = Problem(
+      {"--threads=65", "--mode=medium", "--share=2", "--verbose=perhaps", "--hosts=a,,b", "--listen=other"});
   EXPECT_THAT(problem, HasSubstr("threads: must be 1 to 64, got \"65\" (flag --threads)"));
   EXPECT_THAT(problem, HasSubstr("mode: must be one of fast, slow, got \"medium\""));
   EXPECT_THAT(problem, HasSubstr("ttl: must be 1s to 10m, got \"11m\" (environment DROVER_TTL)"));
@@ -137,8 +139,10 @@ TEST_F(ConfigTest, EveryWrongValueIsNamedWithItsOriginAndNothingChanges) {
 }
 
 TEST_F(ConfigTest, FileWithUnknownOrRepeatedKeysOrNoMapIsRefused) {
-  EXPECT_THAT(Problem({"--config", File("listen: a\nthraeds: 1\n").c_str()}), HasSubstr("line 2: thraeds: no such setting"));
-  EXPECT_THAT(Problem({"--config", File("threads: 1\nthreads: 2\n").c_str()}), HasSubstr("line 2: threads: given twice"));
+  EXPECT_THAT(Problem({"--config", File("listen: a\nthraeds: 1\n").c_str()}),
+              HasSubstr("line 2: thraeds: no such setting"));
+  EXPECT_THAT(Problem({"--config", File("threads: 1\nthreads: 2\n").c_str()}),
+              HasSubstr("line 2: threads: given twice"));
   EXPECT_THAT(Problem({"--config", File("- a\n").c_str()}), HasSubstr("must be a map"));
   EXPECT_THAT(Problem({"--config", File("threads: {a: 1}\n").c_str()}), HasSubstr("single value"));
   EXPECT_THAT(Problem({"--config", File("a: [\n").c_str()}), HasSubstr("config-test"));
@@ -164,7 +168,8 @@ TEST_F(ConfigTest, SecretIsReadFromAFileAndNeverPrinted) {
   ASSERT_TRUE(Parse({"--database-url-file", file.c_str()}).ok());
   EXPECT_EQ(database_, "pa55word");
   environment_["DROVER_DATABASE_URL"] = "pa55word";
-  EXPECT_THAT(Problem({"--database-url-file", file.c_str()}), AllOf(HasSubstr("give only one of"), Not(HasSubstr("pa55"))));
+  EXPECT_THAT(Problem({"--database-url-file", file.c_str()}),
+              AllOf(HasSubstr("give only one of"), Not(HasSubstr("pa55"))));
   ASSERT_TRUE(Parse({}).ok());
   EXPECT_THAT(config_.Effective(), AllOf(HasSubstr("database-url: (set)"), Not(HasSubstr("pa55"))));
   EXPECT_THAT(config_.Markdown() + config_.Help(), Not(HasSubstr("pa55")));
@@ -176,7 +181,8 @@ TEST_F(ConfigTest, CheckOverSeveralSettingsIsReported) {
 
 TEST_F(ConfigTest, HelpVersionAndMarkdownAnswerWithoutRunning) {
   EXPECT_EQ(*Parse({"--version"})->text, "drover-test 1.2.3\n");
-  EXPECT_THAT(*Parse({"--help"})->text, AllOf(HasSubstr("--ttl  (duration, 1s to 10m; default 15s)"), HasSubstr("migrate")));
+  EXPECT_THAT(*Parse({"--help"})->text,
+              AllOf(HasSubstr("--ttl  (duration, 1s to 10m; default 15s)"), HasSubstr("migrate")));
   EXPECT_THAT(*Parse({"--help-markdown"})->text,
               AllOf(HasSubstr("### Limits\n"),
                     HasSubstr("| `ttl` | `DROVER_TTL` | duration, 1s to 10m | `15s` | Time to live. |\n"),
@@ -185,7 +191,8 @@ TEST_F(ConfigTest, HelpVersionAndMarkdownAnswerWithoutRunning) {
 }
 
 TEST(ConfigParseTest, DurationsAndBytesRefuseWhatIsNotOne) {
-  for (const char* text : {"", "15", "inf", "-inf", "abc", "1s2"}) EXPECT_FALSE(ParseDurationSetting(text).ok()) << text;
+  for (const char* text : {"", "15", "inf", "-inf", "abc", "1s2"})
+    EXPECT_FALSE(ParseDurationSetting(text).ok()) << text;
   for (const char* text : {"", "-1", "KiB", "1kb", "1.5MiB", "9999999999GiB", "99999999999999999999"}) {
     EXPECT_FALSE(ParseBytesSetting(text).ok()) << text;
   }

@@ -164,9 +164,9 @@ TEST_F(FailpointTest, ReadsTheEnvironment) {
 
 TEST_F(FailpointTest, BadSpecIsRefusedAndChangesNothing) {
   failpoint::Scoped points("keep=error");
-  for (const char* spec : {"a", "=kill", "A=kill", "a=explode", "a=sleep", "a=sleep(x)", "a=sleep(-1)", "a=sleep(600001)",
-                           "a=skip(x)kill", "a=0*kill", "a=kill*0", "a=kill*x", "a=kill2", "a=error(0)", "a=error(17)",
-                           "a=2*kill*2", "a=kill;a=stop", "a/b=kill"}) {
+  for (const char* spec : {"a", "=kill", "A=kill", "a=explode", "a=sleep", "a=sleep(x)", "a=sleep(-1)",
+                           "a=sleep(600001)", "a=skip(x)kill", "a=0*kill", "a=kill*0", "a=kill*x", "a=kill2",
+                           "a=error(0)", "a=error(17)", "a=2*kill*2", "a=kill;a=stop", "a/b=kill"}) {
     EXPECT_EQ(failpoint::Configure(spec).code(), absl::StatusCode::kInvalidArgument) << spec;
   }
   EXPECT_EQ(failpoint::Hit("keep"), failpoint::Action::kError);

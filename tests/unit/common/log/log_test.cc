@@ -31,14 +31,21 @@ class FakeClock : public Clock {
   absl::Duration elapsed;
 };
 
-nlohmann::json ParseJsonLine(const std::string& members) { return nlohmann::json::parse("{" + members + "}"); }
+nlohmann::json ParseJsonLine(const std::string& members) {
+  return nlohmann::json::parse("{" + members + "}");
+}
 
 TEST(LogTest, FormatsEachTypeOfValueReadably) {
-  const std::string line = FormatLogLine(
-      LogFormat::kText, "lease.lost",
-      {{"job", "0194-ab"}, {"lease", int64_t{-17}}, {"big", std::numeric_limits<uint64_t>::max()}, {"held", true},
-       {"age", absl::Milliseconds(1500)}, {"ratio", 0.5}, {"at", absl::FromUnixSeconds(0)}, {"number", LeaseNumber{}},
-       {"error", absl::NotFoundError("gone away")}});
+  const std::string line = FormatLogLine(LogFormat::kText, "lease.lost",
+                                         {{"job", "0194-ab"},
+                                          {"lease", int64_t{-17}},
+                                          {"big", std::numeric_limits<uint64_t>::max()},
+                                          {"held", true},
+                                          {"age", absl::Milliseconds(1500)},
+                                          {"ratio", 0.5},
+                                          {"at", absl::FromUnixSeconds(0)},
+                                          {"number", LeaseNumber{}},
+                                          {"error", absl::NotFoundError("gone away")}});
   EXPECT_EQ(line,
             "event=lease.lost job=0194-ab lease=-17 big=18446744073709551615 held=true age=1.5s ratio=0.5 "
             "at=1970-01-01T00:00:00+00:00 number=L-7 error=\"NOT_FOUND: gone away\"");
@@ -46,9 +53,11 @@ TEST(LogTest, FormatsEachTypeOfValueReadably) {
 
 TEST(LogTest, HostileValueCannotForgeALineOrAKey) {
   const std::string hostile = "x\ntime=2026 level=error event=forged job=\"1\" \\ \r\t\x1b[31m";
-  const std::string line = FormatLogLine(LogFormat::kText, "task.failed", {{"message", hostile}, {"job", "a"}});
+  const std::string line =
+      FormatLogLine(LogFormat::kText, "task.failed", {{"message", hostile}, {"job", "a"}});
   EXPECT_EQ(line,
-            "event=task.failed message=\"x\\ntime=2026 level=error event=forged job=\\\"1\\\" \\\\ \\r\\t\\u001b[31m\" "
+            "event=task.failed message=\"x\\ntime=2026 level=error event=forged job=\\\"1\\\" \\\\ "
+            "\\r\\t\\u001b[31m\" "
             "job=a");
 }
 
@@ -67,15 +76,17 @@ TEST(LogTest, UnicodeStaysReadableButItsLineEndsAndDirectionMarksDoNot) {
 
 TEST(LogTest, InvalidUtf8IsEscapedByteByByte) {
   EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"key", "a\xff\xc3"}}), "event=e key=\"a\\xff\\xc3\"");
-  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"key", "\xed\xa0\x80"}}), "event=e key=\"\\xed\\xa0\\x80\"");
-  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"key", std::string_view("a\0b", 3)}}), "event=e key=\"a\\u0000b\"");
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"key", "\xed\xa0\x80"}}),
+            "event=e key=\"\\xed\\xa0\\x80\"");
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"key", std::string_view("a\0b", 3)}}),
+            "event=e key=\"a\\u0000b\"");
 }
 
 TEST(LogTest, JsonHoldsTheSameValuesTyped) {
   const std::string hostile = "x\n\",\"level\":\"error\\";
-  const auto json = ParseJsonLine(
-      FormatLogLine(LogFormat::kJson, "lease.lost", {{"message", hostile}, {"lease", 17}, {"held", false},
-                                                     {"bytes", "a\xff"}, {"rate", std::nan("")}}));
+  const auto json = ParseJsonLine(FormatLogLine(
+      LogFormat::kJson, "lease.lost",
+      {{"message", hostile}, {"lease", 17}, {"held", false}, {"bytes", "a\xff"}, {"rate", std::nan("")}}));
   EXPECT_EQ(json["event"], "lease.lost");
   EXPECT_EQ(json["message"], hostile);
   EXPECT_EQ(json["lease"], 17);
@@ -108,7 +119,8 @@ TEST(LogTest, WritesTimeLevelAndServiceToStandardErrorOneLineEach) {
   LogInfo("a.b", {{"value", "{} %v\nx"}});
   LogDebug("hidden");
   const std::string text = testing::internal::GetCapturedStderr();
-  EXPECT_THAT(text, testing::MatchesRegex("time=[-0-9T:.]+Z level=info service=100%d event=a.b value=\"[{][}] %v.nx\"\n"));
+  EXPECT_THAT(text, testing::MatchesRegex(
+                        "time=[-0-9T:.]+Z level=info service=100%d event=a.b value=\"[{][}] %v.nx\"\n"));
 
   InitLogging({.level = LogLevel::kInfo, .format = LogFormat::kJson, .service = "drover-x"});
   testing::internal::CaptureStderr();
@@ -127,7 +139,8 @@ TEST(LogTest, LinesOfManyThreadsStayWhole) {
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([t] {
-      for (int i = 0; i < kLines; ++i) LogInfo("thread.line", {{"thread", t}, {"text", std::string(200, 'x')}});
+      for (int i = 0; i < kLines; ++i)
+        LogInfo("thread.line", {{"thread", t}, {"text", std::string(200, 'x')}});
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -151,7 +164,8 @@ TEST(LogTest, RateLimitedLinesSayHowManyWereHeldBack) {
   LogEvery(limit, LogLevel::kWarning, "store.slow", {{"i", 5}});
   clock.elapsed = absl::Seconds(20);
   LogEvery(limit, LogLevel::kWarning, "store.slow", {{"i", 6}});
-  EXPECT_THAT(logs.lines(), ElementsAre("level=warning event=store.slow i=0", "level=warning event=store.slow i=5 suppressed=4",
+  EXPECT_THAT(logs.lines(), ElementsAre("level=warning event=store.slow i=0",
+                                        "level=warning event=store.slow i=5 suppressed=4",
                                         "level=warning event=store.slow i=6"));
 }
 

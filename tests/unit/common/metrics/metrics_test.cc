@@ -18,11 +18,16 @@ using ::testing::Not;
 
 std::vector<MetricDef> Table() {
   return {
-      {"x_tasks_total", MetricType::kCounter, "Tasks that ended.",
+      {"x_tasks_total",
+       MetricType::kCounter,
+       "Tasks that ended.",
        {{"operation", {"noop", "copy"}}, {"result", {"succeeded", "failed"}}}},
       {"x_jobs", MetricType::kGauge, "Jobs by state.", {{"state", {"Active", "Ready"}}}},
-      {"x_request_seconds", MetricType::kHistogram, "Time of a request.",
-       {{"store", MetricLabel::kConfigured}}, {0.1, 1}},
+      {"x_request_seconds",
+       MetricType::kHistogram,
+       "Time of a request.",
+       {{"store", MetricLabel::kConfigured}},
+       {0.1, 1}},
       {"x_sessions", MetricType::kGauge, "Sessions."},
   };
 }
@@ -51,7 +56,8 @@ std::string Scrape(int port) {
     const std::string request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     EXPECT_EQ(send(fd, request.data(), request.size(), 0), static_cast<ssize_t>(request.size()));
     char buffer[4096];
-    for (ssize_t n; (n = recv(fd, buffer, sizeof(buffer), 0)) > 0;) answer.append(buffer, static_cast<size_t>(n));
+    for (ssize_t n; (n = recv(fd, buffer, sizeof(buffer), 0)) > 0;)
+      answer.append(buffer, static_cast<size_t>(n));
   }
   close(fd);
   return answer.substr(std::min(answer.size(), answer.find("\r\n\r\n") + 4));
@@ -74,7 +80,8 @@ TEST(MetricsTest, ShowsEverySeriesFromTheStartAndCounts) {
 
 TEST(MetricsTest, ValueOutsideItsListIsCountedUnderOther) {
   const auto metrics = Make();
-  for (int i = 0; i < 1000; ++i) metrics->counter("x_tasks_total", {"op" + std::to_string(i), "failed"}).Add();
+  for (int i = 0; i < 1000; ++i)
+    metrics->counter("x_tasks_total", {"op" + std::to_string(i), "failed"}).Add();
   const std::string text = metrics->Text();
   EXPECT_THAT(text, HasSubstr("x_tasks_total{operation=\"other\",result=\"failed\"} 1000"));
   EXPECT_THAT(text, Not(HasSubstr("op17")));
@@ -159,7 +166,8 @@ TEST(MetricsDeathTest, NameThatIsNotInTheTableAborts) {
 TEST(MetricsTest, MarkdownListsEachMetric) {
   EXPECT_EQ(MetricsMarkdown(Table()),
             "| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n"
-            "| `x_tasks_total` | counter | `operation`: noop, copy; `result`: succeeded, failed | Tasks that ended. |\n"
+            "| `x_tasks_total` | counter | `operation`: noop, copy; `result`: succeeded, failed | Tasks that "
+            "ended. |\n"
             "| `x_jobs` | gauge | `state`: Active, Ready | Jobs by state. |\n"
             "| `x_request_seconds` | histogram | `store`: as configured | Time of a request. |\n"
             "| `x_sessions` | gauge |  | Sessions. |\n");

@@ -227,9 +227,7 @@ TEST_F(StoresTest, FingerprintsWhatMakesAStoreAndNotItsCredentials) {
 }
 
 template <typename T>
-concept Printable = requires(std::ostream& out, const T& value) {
-  out << value;
-};
+concept Printable = requires(std::ostream& out, const T& value) { out << value; };
 
 TEST(SecretTest, CanNotBePrintedOrTakenForAString) {
   static_assert(Printable<std::string>);

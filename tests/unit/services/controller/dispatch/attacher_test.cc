@@ -24,8 +24,8 @@ class SessionStorage final : public FakeStorage {
     hashes.push_back(hash);
     return check;
   }
-  absl::StatusOr<std::vector<HeldLeaseRow>> MarkLeases(const SessionId&, int64_t number,
-                                                       const std::vector<std::pair<JobId, LeaseKey>>&) override {
+  absl::StatusOr<std::vector<HeldLeaseRow>> MarkLeases(
+      const SessionId&, int64_t number, const std::vector<std::pair<JobId, LeaseKey>>&) override {
     calls.push_back("mark " + std::to_string(number));
     return held;
   }

@@ -27,9 +27,15 @@ std::vector<std::string> Drain(StreamQueue& queue) {
   std::vector<std::string> written;
   while (auto message = queue.Next([](const JobId& job) { return ContextOf(job); })) {
     switch (message->message_case()) {
-      case v1::WorkResponse::kJobContext: written.push_back("context " + message->job_context().job_id()); break;
-      case v1::WorkResponse::kGrant: written.push_back("grant " + std::to_string(message->grant().lease_id())); break;
-      case v1::WorkResponse::kSegmentAck: written.push_back("ack " + std::to_string(message->segment_ack().lease_id())); break;
+      case v1::WorkResponse::kJobContext:
+        written.push_back("context " + message->job_context().job_id());
+        break;
+      case v1::WorkResponse::kGrant:
+        written.push_back("grant " + std::to_string(message->grant().lease_id()));
+        break;
+      case v1::WorkResponse::kSegmentAck:
+        written.push_back("ack " + std::to_string(message->segment_ack().lease_id()));
+        break;
       case v1::WorkResponse::kRevoke: written.push_back("revoke " + message->revoke().job_id()); break;
       default: written.push_back("other");
     }
@@ -56,8 +62,8 @@ TEST(StreamQueue, SendsTheContextAgainOnceTheLastLeaseIsOver) {
   EXPECT_EQ(Drain(queue), (Words{"ack 1", "context a", "grant 2"}));
 }
 
-// Stream.tla's "context-at-enqueue": the Grant was queued while the worker had the context, and is written after the
-// acknowledgment with which the worker forgets it.
+// Stream.tla's "context-at-enqueue": the Grant was queued while the worker had the context, and is written
+// after the acknowledgment with which the worker forgets it.
 TEST(StreamQueue, DecidesWhetherAContextIsNeededWhenTheGrantIsWritten) {
   StreamQueue queue;
   queue.PushGrant(GrantOf("a", 1));

@@ -52,7 +52,8 @@ TEST(LifecycleDoc, DiagramHasTheRowsOfTheCode) {
     constexpr std::string_view kArrow = " --> ";
     const size_t arrow = line.find(kArrow);
     const size_t colon = line.find(": ");
-    if (arrow == std::string::npos || colon == std::string::npos) continue;  // the start and the ends have no cause
+    if (arrow == std::string::npos || colon == std::string::npos)
+      continue;  // the start and the ends have no cause
     const std::string_view view = line;
     const std::string_view from = StripWhitespace(view.substr(0, arrow));
     const std::string_view to = view.substr(arrow + kArrow.size(), colon - arrow - kArrow.size());

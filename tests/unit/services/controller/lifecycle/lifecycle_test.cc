@@ -9,10 +9,10 @@
 namespace drover::lifecycle {
 namespace {
 
-constexpr Cause kCauses[] = {Cause::kPrepareBegins, Cause::kPrepared,   Cause::kManifestFailed, Cause::kConfirm,
-                             Cause::kClaim,         Cause::kPause,      Cause::kPolicyPause,    Cause::kPreempted,
-                             Cause::kResume,        Cause::kCancel,     Cause::kAllRecorded,    Cause::kThreshold,
-                             Cause::kSettle};
+constexpr Cause kCauses[] = {
+    Cause::kPrepareBegins, Cause::kPrepared,    Cause::kManifestFailed, Cause::kConfirm, Cause::kClaim,
+    Cause::kPause,         Cause::kPolicyPause, Cause::kPreempted,      Cause::kResume,  Cause::kCancel,
+    Cause::kAllRecorded,   Cause::kThreshold,   Cause::kSettle};
 
 std::vector<State> States() {
   std::vector<State> states;
@@ -36,28 +36,24 @@ Snapshot Ripe(State state) {
 const std::set<std::pair<State, State>>& Expected() {
   using S = State;
   static const auto& pairs = *new std::set<std::pair<State, State>>{
-      {S::kNew, S::kPreparing},       {S::kNew, S::kCancelling},
-      {S::kPreparing, S::kSuspended}, {S::kPreparing, S::kReady},
-      {S::kPreparing, S::kCompleting}, {S::kPreparing, S::kFailing},
-      {S::kPreparing, S::kCancelling}, {S::kSuspended, S::kReady},
-      {S::kSuspended, S::kCancelling}, {S::kReady, S::kActive},
-      {S::kReady, S::kPaused},        {S::kReady, S::kFailing},
-      {S::kReady, S::kCancelling},    {S::kActive, S::kCompleting},
-      {S::kActive, S::kPausing},      {S::kActive, S::kPaused},
-      {S::kActive, S::kFailing},      {S::kActive, S::kCancelling},
-      {S::kPausing, S::kPaused},      {S::kPausing, S::kCompleting},
-      {S::kPausing, S::kActive},      {S::kPausing, S::kFailing},
-      {S::kPausing, S::kCancelling},  {S::kPaused, S::kReady},
-      {S::kPaused, S::kActive},       {S::kPaused, S::kFailing},
-      {S::kPaused, S::kCancelling},   {S::kCompleting, S::kComplete},
-      {S::kFailing, S::kFailed},      {S::kCancelling, S::kCancelled}};
+      {S::kNew, S::kPreparing},        {S::kNew, S::kCancelling},       {S::kPreparing, S::kSuspended},
+      {S::kPreparing, S::kReady},      {S::kPreparing, S::kCompleting}, {S::kPreparing, S::kFailing},
+      {S::kPreparing, S::kCancelling}, {S::kSuspended, S::kReady},      {S::kSuspended, S::kCancelling},
+      {S::kReady, S::kActive},         {S::kReady, S::kPaused},         {S::kReady, S::kFailing},
+      {S::kReady, S::kCancelling},     {S::kActive, S::kCompleting},    {S::kActive, S::kPausing},
+      {S::kActive, S::kPaused},        {S::kActive, S::kFailing},       {S::kActive, S::kCancelling},
+      {S::kPausing, S::kPaused},       {S::kPausing, S::kCompleting},   {S::kPausing, S::kActive},
+      {S::kPausing, S::kFailing},      {S::kPausing, S::kCancelling},   {S::kPaused, S::kReady},
+      {S::kPaused, S::kActive},        {S::kPaused, S::kFailing},       {S::kPaused, S::kCancelling},
+      {S::kCompleting, S::kComplete},  {S::kFailing, S::kFailed},       {S::kCancelling, S::kCancelled}};
   return pairs;
 }
 
 TEST(Lifecycle, AllowsExactlyThePairsOfTheDesign) {
   for (const State from : States()) {
     for (const State to : States()) {
-      EXPECT_EQ(IsLegal(from, to), Expected().contains({from, to})) << StateName(from) << " -> " << StateName(to);
+      EXPECT_EQ(IsLegal(from, to), Expected().contains({from, to}))
+          << StateName(from) << " -> " << StateName(to);
     }
   }
 }
@@ -106,7 +102,8 @@ TEST(Lifecycle, LetsAPersonTakeOverAPauseThatCameByItself) {
 
   preempted.reason_code = kReasonUser;
   EXPECT_FALSE(*Decide(preempted, {Cause::kPause, "again", "anna", {}}));
-  EXPECT_EQ(Decide(preempted, {Cause::kClaim, "", "", {}}).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Decide(preempted, {Cause::kClaim, "", "", {}}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(Lifecycle, KeepsTheReasonOfTheWayToTheEnd) {
@@ -126,7 +123,8 @@ TEST(Lifecycle, EndsNothingWhileALeaseIsOwnedOrTheReportIsOpen) {
     EXPECT_FALSE(*Decide(snapshot, {Cause::kSettle, "", "", {}})) << StateName(state);
     snapshot.owned_leases = 0;
     snapshot.report_settled = false;
-    EXPECT_EQ(Decide(snapshot, {Cause::kSettle, "", "", {}})->has_value(), state == State::kPausing) << StateName(state);
+    EXPECT_EQ(Decide(snapshot, {Cause::kSettle, "", "", {}})->has_value(), state == State::kPausing)
+        << StateName(state);
   }
 }
 

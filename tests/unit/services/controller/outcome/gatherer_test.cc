@@ -77,19 +77,26 @@ class GathererTest : public testing::Test {
   Calls answers_;
   Calls rejected_;
   Gatherer gatherer_{
-      GathererOptions{.max_group_segments = 3}, storage_, clock_, random_, GathererMetrics{},
-      Gatherer::Hooks{
-          .policy = [](const JobId&) -> absl::StatusOr<lifecycle::FailurePolicy> { return lifecycle::FailurePolicy{}; },
-          .recorded =
-              [this](const JobId&, const SegmentWrite& segment, SegmentResult result, bool) {
-                answers_.push_back(std::to_string(segment.lease.lease_id) + "/" + std::to_string(segment.sequence) +
-                                   (result == SegmentResult::kAlready ? " already" : ""));
-              },
-          .rejected =
-              [this](const JobId&, const SegmentWrite& segment, const absl::Status&) {
-                rejected_.push_back(std::to_string(segment.lease.lease_id) + "/" + std::to_string(segment.sequence));
-              },
-          .committed = [](const JobId&, const RecordResult&) {}}};
+      GathererOptions{.max_group_segments = 3},
+      storage_,
+      clock_,
+      random_,
+      GathererMetrics{},
+      Gatherer::Hooks{.policy = [](const JobId&) -> absl::StatusOr<lifecycle::FailurePolicy> {
+                        return lifecycle::FailurePolicy{};
+                      },
+                      .recorded =
+                          [this](const JobId&, const SegmentWrite& segment, SegmentResult result, bool) {
+                            answers_.push_back(std::to_string(segment.lease.lease_id) + "/" +
+                                               std::to_string(segment.sequence) +
+                                               (result == SegmentResult::kAlready ? " already" : ""));
+                          },
+                      .rejected =
+                          [this](const JobId&, const SegmentWrite& segment, const absl::Status&) {
+                            rejected_.push_back(std::to_string(segment.lease.lease_id) + "/" +
+                                                std::to_string(segment.sequence));
+                          },
+                      .committed = [](const JobId&, const RecordResult&) {}}};
 };
 
 TEST_F(GathererTest, RecordsWhatCameTogetherInOneTransactionForEachJobInRotation) {
@@ -118,7 +125,8 @@ TEST_F(GathererTest, SubmitsAGroupWhoseResultIsUnknownAgainThroughTheSameFilter)
   storage_.fail = [&](const std::vector<SegmentWrite>& segments) -> absl::Status {
     if (committed) return absl::OkStatus();
     committed = true;
-    for (const SegmentWrite& segment : segments) storage_.recorded.emplace(segment.lease.lease_id, segment.sequence);
+    for (const SegmentWrite& segment : segments)
+      storage_.recorded.emplace(segment.lease.lease_id, segment.sequence);
     return Error(absl::StatusCode::kUnknown, "COMMIT_UNKNOWN", "the connection broke");
   };
   gatherer_.Submit("a", Segment(1, 1));

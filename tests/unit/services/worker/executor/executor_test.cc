@@ -766,7 +766,8 @@ TEST_F(ExecutorTest, LowerWorkThatIsHeldDoesNotLetTheHighestRunDry) {
   Poll();
   Lease(2, "high", 10);
   Poll();
-  // It aims at 32 tasks, and holds 10 of the highest: 22 more, of whatever is above the low ones, in round numbers.
+  // It aims at 32 tasks, and holds 10 of the highest: 22 more, of whatever is above the low ones, in round
+  // numbers.
   EXPECT_EQ(executor_->appetite().credit, 0);
   EXPECT_EQ(executor_->appetite().urgent_above, 1);
   EXPECT_EQ(executor_->appetite().urgent_credit, 16);

@@ -467,8 +467,8 @@ TEST(CsvManifestProperty, ReadsWhatAnotherWriterWroteInChunksOfAnySizeAndFromAny
     const size_t done = random() % tasks.size();
     const absl::StatusOr<CsvPosition> from = CsvPosition::Parse(whole.positions[done].Serialize());
     ASSERT_TRUE(from.ok());
-    const Reading rest = ReadInChunks(
-        manifest, {kFourColumns}, [&] { return 1 + random() % (2 * largest); }, *from);
+    const Reading rest =
+        ReadInChunks(manifest, {kFourColumns}, [&] { return 1 + random() % (2 * largest); }, *from);
     ASSERT_EQ(rest.tasks,
               std::vector<OwnedTask>(tasks.begin() + static_cast<ptrdiff_t>(done) + 1, tasks.end()));
     ASSERT_EQ(rest.end, whole.end);

@@ -27,29 +27,75 @@ std::string Hex(const BinaryParameter& parameter) {
 }
 
 TEST(BinaryArrays, HaveTheServersFormat) {
-  EXPECT_EQ(Hex(Int4Array({})), "00000000" "00000000" "00000017");
-  EXPECT_EQ(Hex(Int4Array({1, -2})), "00000001" "00000000" "00000017" "00000002" "00000001"
-                                     "00000004" "00000001" "00000004" "fffffffe");
-  EXPECT_EQ(Hex(Int8Array({0x0102030405060708})), "00000001" "00000000" "00000014" "00000001" "00000001"
-                                                  "00000008" "0102030405060708");
-  EXPECT_EQ(Hex(BoolArray({true, false})), "00000001" "00000000" "00000010" "00000002" "00000001"
-                                           "00000001" "01" "00000001" "00");
+  EXPECT_EQ(Hex(Int4Array({})),
+            "00000000"
+            "00000000"
+            "00000017");
+  EXPECT_EQ(Hex(Int4Array({1, -2})),
+            "00000001"
+            "00000000"
+            "00000017"
+            "00000002"
+            "00000001"
+            "00000004"
+            "00000001"
+            "00000004"
+            "fffffffe");
+  EXPECT_EQ(Hex(Int8Array({0x0102030405060708})),
+            "00000001"
+            "00000000"
+            "00000014"
+            "00000001"
+            "00000001"
+            "00000008"
+            "0102030405060708");
+  EXPECT_EQ(Hex(BoolArray({true, false})),
+            "00000001"
+            "00000000"
+            "00000010"
+            "00000002"
+            "00000001"
+            "00000001"
+            "01"
+            "00000001"
+            "00");
   EXPECT_EQ(Hex(BytesArray({std::string_view("\0a", 2), std::nullopt, ""})),
-            "00000001" "00000001" "00000011" "00000003" "00000001" "00000002" "0061" "ffffffff" "00000000");
-  EXPECT_EQ(Hex(TextArray({"hi"})), "00000001" "00000000" "00000019" "00000001" "00000001" "00000002" "6869");
+            "00000001"
+            "00000001"
+            "00000011"
+            "00000003"
+            "00000001"
+            "00000002"
+            "0061"
+            "ffffffff"
+            "00000000");
+  EXPECT_EQ(Hex(TextArray({"hi"})),
+            "00000001"
+            "00000000"
+            "00000019"
+            "00000001"
+            "00000001"
+            "00000002"
+            "6869");
 }
 
 TEST(BinaryArrays, TakeUuidsAndNothingElse) {
   const std::string id = "0190a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5b";
-  EXPECT_THAT(Hex(UuidArray(std::vector<std::string>{id})), ::testing::EndsWith("0000001" "0" "0190a2b3c4d57e6f8a9b0c1d2e3f4a5b"));
-  for (const char* const bad : {"", "0190a2b3", "0190a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5g", "0190a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5b0"}) {
+  EXPECT_THAT(Hex(UuidArray(std::vector<std::string>{id})),
+              ::testing::EndsWith("0000001"
+                                  "0"
+                                  "0190a2b3c4d57e6f8a9b0c1d2e3f4a5b"));
+  for (const char* const bad :
+       {"", "0190a2b3", "0190a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5g", "0190a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5b0"}) {
     EXPECT_THROW(UuidArray(std::vector<std::string>{bad}), std::invalid_argument) << bad;
   }
 }
 
 TEST(Text, OfForeignBytesBecomesUtf8WithoutNul) {
   EXPECT_EQ(CleanText("grün"), "grün");
-  EXPECT_EQ(CleanText(std::string("a\0b\xff\xc3", 5)), "a\xef\xbf\xbd" "b\xef\xbf\xbd\xef\xbf\xbd");
+  EXPECT_EQ(CleanText(std::string("a\0b\xff\xc3", 5)),
+            "a\xef\xbf\xbd"
+            "b\xef\xbf\xbd\xef\xbf\xbd");
   EXPECT_EQ(CleanText(""), "");
 }
 
@@ -60,7 +106,8 @@ TEST(Times, AreExactToTheMicrosecond) {
 
 TEST(ConnInfo, AddsWhatTheUrlDoesNotSay) {
   EXPECT_THAT(ConnInfo("postgresql://h/db"),
-              AllOf(StartsWith("postgresql://h/db?"), HasSubstr("connect_timeout=5&"), HasSubstr("client_encoding=UTF8")));
+              AllOf(StartsWith("postgresql://h/db?"), HasSubstr("connect_timeout=5&"),
+                    HasSubstr("client_encoding=UTF8")));
   EXPECT_THAT(ConnInfo("postgres://h/db?connect_timeout=60"),
               AllOf(StartsWith("postgres://h/db?connect_timeout=60&"), Not(HasSubstr("connect_timeout=5"))));
   EXPECT_THAT(ConnInfo("host=h dbname=db"),

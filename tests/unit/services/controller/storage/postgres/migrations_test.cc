@@ -37,8 +37,8 @@ TEST(Migrations, EveryTableIsNamedWithItsSchema) {
       for (size_t at = sql.find(statement); at != std::string::npos; at = sql.find(statement, at + 1)) {
         const std::string rest = sql.substr(at + statement.size(), 40);
         if (statement == " ON " && rest.starts_with("COLUMN")) continue;
-        EXPECT_TRUE(rest.starts_with("drover.") || rest.starts_with("TABLE") || rest.starts_with("CONFLICT") ||
-                    sql.rfind("--", at) > sql.rfind('\n', at))
+        EXPECT_TRUE(rest.starts_with("drover.") || rest.starts_with("TABLE") ||
+                    rest.starts_with("CONFLICT") || sql.rfind("--", at) > sql.rfind('\n', at))
             << statement << rest;
       }
     }
