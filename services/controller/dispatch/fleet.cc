@@ -34,6 +34,11 @@ std::optional<v1::Revoke::Mode> RevokeMode(const JobView& view) {
   }
 }
 
+// The worker attached again on another stream. With a reason, as what has none does not reach the worker as it is.
+absl::Status Superseded() {
+  return Error(absl::StatusCode::kAborted, "ATTACH_SUPERSEDED", "a newer stream of this session is attached");
+}
+
 }  // namespace
 
 void Fleet::Effects::Run() {
@@ -232,11 +237,11 @@ void Fleet::Attached(StreamId id, AttachedStream attached) {
       if (other.attachment > attached.attachment) {
         superseded = true;
       } else {
-        CloseLocked(other, absl::AbortedError("the worker attached again on another stream"), effects);
+        CloseLocked(other, Superseded(), effects);
       }
     }
     if (superseded) {
-      CloseLocked(*stream, absl::AbortedError("a newer stream of this session is attached"), effects);
+      CloseLocked(*stream, Superseded(), effects);
     } else {
       stream->attached = true;
       stream->session = attached.session;
@@ -557,7 +562,10 @@ void Fleet::Renewed(const std::vector<RenewalView>& asked, const std::vector<Ses
         stream->queue.PushControl(std::move(message));
         effects.wake.push_back(stream->sink);
       } else {
-        CloseLocked(*stream, absl::AbortedError("the session has ended or is attached elsewhere"), effects);
+        CloseLocked(*stream,
+                    Error(absl::StatusCode::kAborted, "SESSION_NOT_RENEWED",
+                          "the session has ended or is attached elsewhere"),
+                    effects);
       }
     }
   }

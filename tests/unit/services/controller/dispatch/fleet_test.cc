@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "common/status/status.h"
+
 namespace drover {
 namespace {
 
@@ -261,6 +263,7 @@ TEST_F(FleetTest, AnswersOnTheNewStreamASegmentThatCameByTheOldOne) {
   fleet_.OnSegment(old.stream, SegmentOf(1, 1, 0, 4));
   const Worker now = Attach("s", 2, {Row(1, 10, 0, 0)});
   EXPECT_TRUE(absl::IsAborted(*old.sink->closed));
+  EXPECT_EQ(GetErrorDetails(*old.sink->closed)->reason, "ATTACH_SUPERSEDED");
   fleet_.Closed(old.stream);
   Read(now);
   fleet_.OnRecorded(kJob, submitted_[0], SegmentResult::kRecorded, false);
@@ -278,6 +281,7 @@ TEST_F(FleetTest, ClosesAStreamThatAttachesBehindANewerOne) {
   EXPECT_FALSE(newer.sink->closed.has_value());
   ASSERT_TRUE(late.sink->closed.has_value());
   EXPECT_TRUE(absl::IsAborted(*late.sink->closed));
+  EXPECT_EQ(GetErrorDetails(*late.sink->closed)->reason, "ATTACH_SUPERSEDED");
 }
 
 TEST_F(FleetTest, RevokesOnceForEachVersionOfAStoppedJobAndWithdrawsWhatWaits) {
@@ -410,6 +414,7 @@ TEST_F(FleetTest, ClosesAStreamWhoseSessionIsNotRenewed) {
   fleet_.Renewed(fleet_.TakeRenewals(), {});
   ASSERT_TRUE(worker.sink->closed.has_value());
   EXPECT_TRUE(absl::IsAborted(*worker.sink->closed));
+  EXPECT_EQ(GetErrorDetails(*worker.sink->closed)->reason, "SESSION_NOT_RENEWED");
 }
 
 TEST_F(FleetTest, FindsLeasesThatNobodyKnowsOfButNotWhileAClaimIsUnderWay) {
