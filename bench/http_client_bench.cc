@@ -97,7 +97,7 @@ int Main(int argc, char** argv) {
   const double cpu_begin = CpuSeconds();
   int running = connections;
   for (int i = 0; i < connections; ++i) {
-    boost::asio::co_spawn(io, Client(s3, load), [&](std::exception_ptr) {
+    boost::asio::co_spawn(io, Client(s3, load), [&](const std::exception_ptr&) {
       if (--running == 0) (*http)->Shutdown();
     });
   }

@@ -13,7 +13,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <deque>
 #include <optional>
 #include <thread>
@@ -126,7 +125,7 @@ class Download final : public HttpBodySink, public std::enable_shared_from_this<
       while (taken < size && !pieces_.empty()) {
         std::string& piece = pieces_.front();
         const size_t n = std::min(size - taken, piece.size() - first_begin_);
-        std::memcpy(out + taken, piece.data() + first_begin_, n);
+        std::copy_n(piece.data() + first_begin_, n, out + taken);
         taken += n;
         first_begin_ += n;
         if (first_begin_ == piece.size()) {
@@ -240,7 +239,7 @@ class S3Store final : public ObjectStore {
     DROVER_RETURN_IF_ERROR(Check(ref));
     S3Request request = RequestFor("HEAD", ref);
     request.query = VersionQuery(ref);
-    DROVER_ASSIGN_OR_RETURN(const S3Response response, Retrying(std::move(request)));
+    DROVER_ASSIGN_OR_RETURN(const S3Response response, Retrying(request));
     if (!response.ok()) return Refused(response, StrCat("HEAD ", Shown(ref)));
     ObjectInfo info = InfoOf(response.headers);
     if (info.size >= 0) return info;
@@ -262,7 +261,7 @@ class S3Store final : public ObjectStore {
     request.headers.Add("Content-Type", content_type);
     request.borrowed_body = data;
     request.content_md5 = true;
-    DROVER_ASSIGN_OR_RETURN(const S3Response response, Retrying(std::move(request)));
+    DROVER_ASSIGN_OR_RETURN(const S3Response response, Retrying(request));
     if (!response.ok()) return Refused(response, StrCat("PUT ", Shown(ref)));
     ObjectInfo info = InfoOf(response.headers);
     info.size = static_cast<int64_t>(data.size());
@@ -276,7 +275,7 @@ class S3Store final : public ObjectStore {
     DROVER_RETURN_IF_ERROR(Check(ref));
     S3Request request = RequestFor("DELETE", ref);
     request.query = {{"uploadId", std::string(upload_id)}};
-    DROVER_ASSIGN_OR_RETURN(const S3Response response, Retrying(std::move(request)));
+    DROVER_ASSIGN_OR_RETURN(const S3Response response, Retrying(request));
     if (response.ok() || response.status == 404) return absl::OkStatus();
     return Refused(response, StrCat("abort of an upload to ", Shown(ref)));
   }
@@ -285,7 +284,7 @@ class S3Store final : public ObjectStore {
     DROVER_RETURN_IF_ERROR(Check(ref));
     S3Request request = RequestFor("DELETE", ref);
     request.query = VersionQuery(ref);
-    DROVER_ASSIGN_OR_RETURN(const S3Response response, Retrying(std::move(request)));
+    DROVER_ASSIGN_OR_RETURN(const S3Response response, Retrying(request));
     if (response.ok() || response.status == 404) return absl::OkStatus();
     return Refused(response, StrCat("DELETE ", Shown(ref)));
   }
@@ -394,7 +393,7 @@ class S3Store final : public ObjectStore {
 
   // Sends until there is an answer that is not transient, or enough was tried: then the last answer,
   // transient as it is. A view as body must outlive the call.
-  absl::StatusOr<S3Response> Retrying(S3Request request) {
+  absl::StatusOr<S3Response> Retrying(const S3Request& request) {
     Backoff backoff(*this);
     for (bool retry = false;; retry = true) {
       auto response = Once(request, retry);
@@ -425,7 +424,7 @@ class S3Store final : public ObjectStore {
       downloads_.push_back(download);
     }
     asio::co_spawn(io_, s3_->Send(std::move(request), download->cancel()),
-                   [download](std::exception_ptr failure, absl::StatusOr<S3Response> response) {
+                   [download](const std::exception_ptr& failure, absl::StatusOr<S3Response> response) {
                      download->Finish(failure ? absl::InternalError("exception in the HTTP client")
                                               : std::move(response));
                    });
@@ -454,7 +453,7 @@ class S3Store final : public ObjectStore {
     const absl::Duration begin = clock_.Elapsed();
     auto answer = std::make_shared<Answer>();
     asio::co_spawn(io_, s3_->Send(request),
-                   [answer](std::exception_ptr failure, absl::StatusOr<S3Response> response) {
+                   [answer](const std::exception_ptr& failure, absl::StatusOr<S3Response> response) {
                      MutexLock lock(&answer->mu);
                      answer->response =
                          failure ? absl::InternalError("exception in the HTTP client") : std::move(response);
@@ -640,7 +639,7 @@ class S3Writer final : public ObjectWriter {
     S3Request request = store_.RequestFor("POST", ref_);
     request.query = {{"uploads", ""}};
     request.headers.Add("Content-Type", content_type_);
-    DROVER_ASSIGN_OR_RETURN(const S3Response response, store_.Retrying(std::move(request)));
+    DROVER_ASSIGN_OR_RETURN(const S3Response response, store_.Retrying(request));
     if (!response.ok()) return store_.Refused(response, StrCat("begin of an upload to ", Shown(ref_)));
     upload_id_ = XmlText(response.body, "UploadId");
     if (!upload_id_.empty()) return absl::OkStatus();
@@ -687,7 +686,7 @@ class S3Writer final : public ObjectWriter {
     request.query = {{"partNumber", StrCat(etags_.size() + 1)}, {"uploadId", upload_id_}};
     request.borrowed_body = buffer_;
     request.expect_continue = true;
-    DROVER_ASSIGN_OR_RETURN(const S3Response response, store_.Retrying(std::move(request)));
+    DROVER_ASSIGN_OR_RETURN(const S3Response response, store_.Retrying(request));
     if (!response.ok()) return store_.Refused(response, StrCat("part of an upload to ", Shown(ref_)));
     etags_.emplace_back(WithoutQuotes(response.headers.Get("ETag")));
     size_ += static_cast<int64_t>(buffer_.size());
@@ -711,7 +710,7 @@ class S3Writer final : public ObjectWriter {
                 "&quot;</ETag></Part>");
     }
     request.body += "</CompleteMultipartUpload>";
-    DROVER_ASSIGN_OR_RETURN(const S3Response response, store_.Retrying(std::move(request)));
+    DROVER_ASSIGN_OR_RETURN(const S3Response response, store_.Retrying(request));
     if (!response.ok()) {
       // Perhaps an earlier try was carried out and its answer lost: then the upload is gone and the object is
       // there.

@@ -16,6 +16,8 @@ class Secret {
   explicit Secret(std::string text) : text_(std::move(text)) {}
   Secret(const Secret&) = default;
   Secret& operator=(const Secret&) = default;
+  Secret(Secret&&) = default;
+  Secret& operator=(Secret&&) = default;
   ~Secret();
 
   const std::string& Reveal() const { return text_; }

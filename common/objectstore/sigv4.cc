@@ -209,6 +209,14 @@ struct SigV4Signer::State {
     for (char c : name) names.push_back(absl::ascii_tolower(static_cast<unsigned char>(c)));
     headers.push_back({offset, name.size(), value});
   }
+  // By name; fields of one name stay in their order. They are few, and mostly in order already.
+  void SortHeaders() {
+    for (auto it = headers.begin(); it != headers.end(); ++it) {
+      const auto place = std::upper_bound(
+          headers.begin(), it, *it, [this](const Header& a, const Header& b) { return Name(a) < Name(b); });
+      std::rotate(place, it, it + 1);
+    }
+  }
   void SetTime(int64_t now);
 };
 
@@ -255,9 +263,7 @@ void SigV4Signer::Sign(const SigV4Request& request, absl::Time now, HttpHeaders*
   s.names.clear();
   s.AddHeader("host", request.host);
   for (const auto& [name, value] : *headers) s.AddHeader(name, value);
-  // Stable: fields of one name stay in their order.
-  std::stable_sort(s.headers.begin(), s.headers.end(),
-                   [&s](const State::Header& a, const State::Header& b) { return s.Name(a) < s.Name(b); });
+  s.SortHeaders();
 
   std::string& text = s.text;
   text.clear();
