@@ -122,7 +122,7 @@ absl::StatusOr<Storage::Created> PostgresStorage::CreateJob(const NewJob& job) {
         if (ReadText(rows[0][0]) != job.fingerprint) {
           return Error(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
                        StrCat("request_id ", job.request_id, " was used before with another request"),
-                       {{"request_id", job.request_id}});
+                       {{"request_id", job.request_id}, {"job_id", ReadText(rows[0][1])}});
         }
         result.job_id = ReadText(rows[0][1]);
         result.created = result.job_id == spec.job_id;
