@@ -1,4 +1,5 @@
-"""The pages that are made from tables in the code, held against what the programs really say."""
+"""The pages held against what they speak of: tables against what the programs really say, names of tests and of
+constants against the code, links against the files that they lead to."""
 
 import re
 import subprocess
@@ -12,6 +13,61 @@ DOCS = drover_env.TOP / "docs"
 METRIC_ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \| (.*?) \| (.*) \|$")
 LABEL = re.compile(r"`(\w+)`: ")
 SAMPLE = re.compile(r"^(\w+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})? \S+$")
+
+
+TEST_NAME = re.compile(r"^TEST(?:_F|_P)?\(\s*(\w+),\s*(\w+)\s*\)", re.MULTILINE)
+# `Suite.Test`, and after it `Test` alone; Suite.* for all of it.
+NAMED_TEST = re.compile(r"`(?:(\w+)\.)?([A-Z]\w+|\*)`")
+
+
+def pages():
+    return [drover_env.TOP / "README.md", drover_env.TOP / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def sources(*folders, pattern):
+    return "".join(path.read_text() for folder in folders for path in sorted((drover_env.TOP / folder).rglob(pattern)))
+
+
+class PagesTest(unittest.TestCase):
+    def test_links_lead_somewhere(self):
+        for page in pages():
+            for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+                if not link.startswith("http"):
+                    self.assertTrue((page.parent / link).exists(), f"{page.relative_to(drover_env.TOP)}: {link}")
+
+    def test_tests_that_are_named_exist(self):
+        suites = {}
+        for suite, name in TEST_NAME.findall(sources("tests", pattern="*_test.cc")):
+            suites.setdefault(suite, set()).add(name)
+        python = set(re.findall(r"def (test_\w+)", sources("tests", pattern="*_test.py")))
+        modules = {path.name for path in (drover_env.TOP / "tests").rglob("*_test.py")}
+        named = 0
+        for page in (DOCS / "architecture.md", DOCS / "lifecycle.md", DOCS / "internals/protocol.md"):
+            text = page.read_text()
+            for line in text.splitlines():
+                tests = set()
+                for suite, name in NAMED_TEST.findall(line):
+                    if suite in suites:
+                        tests = suites[suite]
+                        self.assertIn(name, tests | {"*"}, f"{page.name}: {suite}.{name}")
+                        named += 1
+                    elif not suite and tests and re.search("[a-z][A-Z]", name) and len(name) > 24:
+                        self.assertIn(name, tests, f"{page.name}: {name}")
+                        named += 1
+            for name in re.findall(r"`(test_\w+)`", text):
+                self.assertIn(name, python, page.name)
+                named += 1
+            for name in re.findall(r"`(?:tests/\w+/)?(\w+_test\.py)`", text):
+                self.assertIn(name, modules, page.name)
+        self.assertGreater(named, 60)
+
+    def test_constants_that_limits_name_exist(self):
+        code = sources("services", "common", pattern="*.h") + sources("services", "common", pattern="*.cc")
+        rows = [row for row in (DOCS / "limits.md").read_text().splitlines() if row.startswith("| ")]
+        names = [name for row in rows for name in re.findall(r"`(?:\w+::)?(\w+)`", row.split(" | ")[-1])]
+        self.assertGreater(len(names), 50)
+        for name in names:
+            self.assertRegex(code, rf"\b{name}\b")
 
 
 class ConfigurationPageTest(unittest.TestCase):
