@@ -4,6 +4,7 @@
 
 #include "common/clock/clock.h"
 #include "common/status/status.h"
+#include "common/sync/mutex.h"
 #include "tests/integration/storage/postgres_env.h"
 
 namespace drover::testing {
@@ -30,7 +31,16 @@ void StorageTest::SetUp() {
   storage_ = GetParam().make();
 }
 
-std::string StorageTest::NewId() { return NewUuid7(SystemClock(), SystemRandom()); }
+std::string StorageTest::NewId() {
+  // In the order of their making even within one millisecond, so that tests may say which comes first.
+  static Mutex mu;
+  static std::string& last = *new std::string;
+  MutexLock lock(&mu);
+  std::string id = NewUuid7(SystemClock(), SystemRandom());
+  while (id <= last) id = NewUuid7(SystemClock(), SystemRandom());
+  last = id;
+  return id;
+}
 LeaseId StorageTest::NewLease() { return NewLeaseId(SystemRandom()); }
 
 NewJob StorageTest::SomeJob() {

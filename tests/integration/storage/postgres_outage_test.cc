@@ -167,6 +167,32 @@ TEST_P(PostgresOutageTest, WaitingForAConnectionIsBounded) {
   EXPECT_THAT(narrow->GetJob(job).status(), IsOk());
 }
 
+TEST_P(PostgresOutageTest, SessionsAreRenewedWhileThePoolIsFullOfSlowCalls) {
+  const JobId job = ReadyJob({4});
+  const SessionId session = CreateSession();
+  PostgresOptions options;
+  options.pool_size = 4;
+  options.acquire_timeout = absl::Milliseconds(100);
+  const std::unique_ptr<PostgresStorage> full = OpenStorage(options);
+  pqxx::connection connection(DatabaseUrl());
+  pqxx::work work(connection);
+  work.exec(absl::StrCat("SELECT * FROM drover.job_state WHERE job_id = '", job, "' FOR UPDATE"));
+  std::vector<std::future<absl::Status>> slow;
+  for (int i = 0; i < 3; ++i) {
+    slow.push_back(std::async(std::launch::async, [&, i] { return full->SetPriority(job, i, "ann").status(); }));
+  }
+  for (int i = 0; i < 1000 && Sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").size() < 3; ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+
+  EXPECT_THAT(full->GetJob(job).status(), IsError(absl::StatusCode::kUnavailable, "DATABASE_BUSY"));
+  EXPECT_THAT(Value(full->RenewSessions({{session, 1, false}}, absl::Minutes(1))), SizeIs(1));
+  EXPECT_THAT(full->Ping(), IsOk());
+
+  work.commit();
+  for (auto& call : slow) EXPECT_THAT(call.get(), IsOk());
+}
+
 TEST_P(PostgresOutageTest, ThePoolOpensNoMoreThanItMay) {
   const JobId job = ReadyJob({4});
   PostgresOptions options;

@@ -152,7 +152,7 @@ class Worker {
       held.batch_no = lease.batch_no;
       held.batch_tasks = lease.batch_tasks;
       held.left = lease.tasks.value_or(TaskSet::All(static_cast<size_t>(lease.batch_tasks)));
-      held.untouched = !lease.tasks;
+      held.untouched = held.left.count() == static_cast<size_t>(lease.batch_tasks);
       EXPECT_FALSE(held.left.empty());
       held_[lease.lease_id] = held;
     }

@@ -208,6 +208,18 @@ TEST_P(RecordTest, GivesBackALeaseUntouched) {
   EXPECT_EQ(Claim(job, session)[0].tasks, Range(0, 10));
 }
 
+TEST_P(RecordTest, RecordsABatchThatWasGivenBackWholeAndThenRunWhole) {
+  const JobId job = ReadyJob({10});
+  const SessionId session = CreateSession();
+  SegmentWrite all = Segment(Claim(job, session)[0], session, 1, TaskSet());
+  all.returned = Range(0, 10);
+  all.returned_lease_id = NewLease();
+  ASSERT_EQ(RecordOne(job, all), kRecorded);
+
+  EXPECT_EQ(RecordOne(job, WholeBatch(Claim(job, session)[0], session)), kRecorded);
+  EXPECT_EQ(StateOf(job), State::kCompleting);
+}
+
 TEST_P(RecordTest, KeepsNotesOfALeaseForItsSuccessor) {
   const JobId job = ReadyJob({4});
   const SessionId session = CreateSession();

@@ -91,14 +91,21 @@ Db::Db(PostgresOptions options, Clock& clock, Random& random)
       begin_read_(BeginScript("BEGIN READ ONLY", options)),
       pool_(std::move(options), clock, random) {}
 
-absl::Status Db::Write(std::string_view name, Body body) { return Run(true, acquire_timeout_, name, body); }
-absl::Status Db::Read(std::string_view name, Body body) { return Run(false, acquire_timeout_, name, body); }
-absl::Status Db::ReadWithin(absl::Duration limit, std::string_view name, Body body) {
-  return Run(false, limit, name, body);
+absl::Status Db::Write(std::string_view name, Body body) {
+  return Run(true, Urgency::kUsual, acquire_timeout_, name, body);
+}
+absl::Status Db::Read(std::string_view name, Body body) {
+  return Run(false, Urgency::kUsual, acquire_timeout_, name, body);
+}
+absl::Status Db::WriteVital(std::string_view name, Body body) {
+  return Run(true, Urgency::kVital, acquire_timeout_, name, body);
+}
+absl::Status Db::ReadVital(absl::Duration limit, std::string_view name, Body body) {
+  return Run(false, Urgency::kVital, limit, name, body);
 }
 
-absl::Status Db::Run(bool write, absl::Duration limit, std::string_view name, Body body) {
-  DROVER_ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, pool_.Acquire(limit));
+absl::Status Db::Run(bool write, Urgency urgency, absl::Duration limit, std::string_view name, Body body) {
+  DROVER_ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, pool_.Acquire(limit, urgency));
   absl::Status status;
   bool committing = false;
   bool committed = false;

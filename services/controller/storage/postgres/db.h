@@ -62,11 +62,13 @@ class Db {
   absl::Status Write(std::string_view name, Body body);
   // The same for what only reads: a failed COMMIT is kUnavailable.
   absl::Status Read(std::string_view name, Body body);
-  // Read, but waiting for a connection for at most `limit`.
-  absl::Status ReadWithin(absl::Duration limit, std::string_view name, Body body);
+  // Write, with the connection that is kept for what is vital if all others are in use.
+  absl::Status WriteVital(std::string_view name, Body body);
+  // Read, likewise, and waiting for a connection for at most `limit`.
+  absl::Status ReadVital(absl::Duration limit, std::string_view name, Body body);
 
  private:
-  absl::Status Run(bool write, absl::Duration limit, std::string_view name, Body body);
+  absl::Status Run(bool write, Urgency urgency, absl::Duration limit, std::string_view name, Body body);
 
   const absl::Duration acquire_timeout_;
   const std::string begin_write_;

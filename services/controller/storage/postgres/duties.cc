@@ -99,7 +99,7 @@ absl::StatusOr<std::vector<bool>> PostgresStorage::RenewDuties(const std::vector
     epochs.push_back(duty.epoch);
   }
   // By the key; this controller's duties, every few seconds. Locked in the order of the key, as everywhere.
-  const absl::Status status = db_->Write("renew_duties", [&](Tx& tx) -> absl::Status {
+  const absl::Status status = db_->WriteVital("renew_duties", [&](Tx& tx) -> absl::Status {
     tx.Query(R"sql(
         SELECT FROM drover.duties d
         JOIN unnest($1::uuid[], $2::smallint[], $3::int[]) AS k (job_id, kind, part) USING (job_id, kind, part)

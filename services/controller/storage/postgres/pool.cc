@@ -25,6 +25,9 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kConnectD
     {"application_name", "drover-controller"},
 }};
 
+// From this size on, a pool keeps one connection for what is vital.
+constexpr int kLeastSizeToReserve = 4;
+
 absl::Status Unavailable(std::string_view message) {
   return Error(absl::StatusCode::kUnavailable, "DATABASE_UNAVAILABLE", message);
 }
@@ -49,6 +52,11 @@ std::string ConnInfo(const std::string& url) {
 
 Pool::Pool(PostgresOptions options, Clock& clock, Random& random)
     : options_(std::move(options)), conninfo_(ConnInfo(options_.url)), clock_(clock), random_(random) {}
+
+int Pool::Limit(Urgency urgency) const {
+  const bool reserves = urgency == Urgency::kUsual && options_.pool_size >= kLeastSizeToReserve;
+  return options_.pool_size - (reserves ? 1 : 0);
+}
 
 absl::Duration Pool::Backoff() {
   const double factor = std::exp2(std::min(failures_ - 1, 20));
@@ -81,13 +89,16 @@ absl::StatusOr<std::unique_ptr<Connection>> Pool::Connect() {
   return connection;
 }
 
-absl::StatusOr<std::unique_ptr<Connection>> Pool::Acquire(absl::Duration limit) {
+absl::StatusOr<std::unique_ptr<Connection>> Pool::Acquire(absl::Duration limit, Urgency urgency) {
   const absl::Duration deadline = clock_.Elapsed() + limit;
   std::vector<std::unique_ptr<Connection>> stale;  // closed when the lock is not held any more
   {
     MutexLock lock(&mu_);
     while (true) {
-      while (!idle_.empty()) {
+      const auto free = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        return total_ - static_cast<int>(idle_.size()) < Limit(urgency);
+      };
+      while (free() && !idle_.empty()) {
         std::unique_ptr<Connection> connection = std::move(idle_.back());
         idle_.pop_back();
         if (connection->IsOpen() && connection->IsQuiet()) return connection;
@@ -95,7 +106,7 @@ absl::StatusOr<std::unique_ptr<Connection>> Pool::Acquire(absl::Duration limit) 
         --total_;
       }
       const absl::Duration now = clock_.Elapsed();
-      const bool room = total_ < options_.pool_size;
+      const bool room = free() && idle_.empty() && total_ < options_.pool_size;
       if (room && (failures_ == 0 || (!probing_ && now >= retry_at_))) {
         ++total_;
         probing_ = failures_ > 0;

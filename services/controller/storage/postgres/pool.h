@@ -1,5 +1,8 @@
 // A bounded pool of connections to one database.
 //
+// One connection of a pool of four or more is kept for what can't wait: a controller whose pool is full of slow records must
+// still renew its sessions, or its workers stop themselves.
+//
 // Connections are opened when needed and kept. One that broke is closed, and so are all idle ones of its time: they have
 // most likely lost the same server. While the database can't be reached, one caller at a time tries, with jittered
 // backoff between attempts; the others wait, each no longer than its own limit.
@@ -24,6 +27,8 @@ namespace drover::postgres {
 // `url` with the settings that PostgresOptions::url promises, where it has none of its own.
 std::string ConnInfo(const std::string& url);
 
+enum class Urgency { kUsual, kVital };
+
 // Thread-safe. Outlives every connection that it gave out.
 class Pool {
  public:
@@ -33,13 +38,15 @@ class Pool {
 
   // A connection for the caller alone, which must give it back by Release; waits for at most `limit`. kUnavailable
   // (DATABASE_UNAVAILABLE, or DATABASE_BUSY when all connections are in use).
-  absl::StatusOr<std::unique_ptr<Connection>> Acquire(absl::Duration limit);
+  absl::StatusOr<std::unique_ptr<Connection>> Acquire(absl::Duration limit, Urgency urgency);
   // Takes it back; `broken` ones are closed.
   void Release(std::unique_ptr<Connection> connection, bool broken);
 
  private:
   // Opens a connection outside of the lock; total_ counts it already.
   absl::StatusOr<std::unique_ptr<Connection>> Connect();
+  // How many connections callers of that urgency may have in use.
+  int Limit(Urgency urgency) const;
   absl::Duration Backoff() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const PostgresOptions options_;

@@ -25,7 +25,7 @@ PostgresStorage::PostgresStorage(std::unique_ptr<Db> db) : db_(std::move(db)) {}
 PostgresStorage::~PostgresStorage() = default;
 
 absl::Status PostgresStorage::Ping() {
-  return db_->ReadWithin(kPingWait, "ping", [](Tx& tx) -> absl::Status {
+  return db_->ReadVital(kPingWait, "ping", [](Tx& tx) -> absl::Status {
     tx.Script("SELECT 1");
     return absl::OkStatus();
   });

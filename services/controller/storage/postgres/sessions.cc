@@ -87,7 +87,7 @@ absl::StatusOr<std::vector<SessionId>> PostgresStorage::RenewSessions(const std:
   }
   // By the key, once a second. The rows are locked in the order of their ids first: an UPDATE alone would lock them in
   // whatever order its plan finds them, and two controllers could wait for each other.
-  const absl::Status status = db_->Write("renew_sessions", [&](Tx& tx) -> absl::Status {
+  const absl::Status status = db_->WriteVital("renew_sessions", [&](Tx& tx) -> absl::Status {
     tx.Query("SELECT FROM drover.sessions WHERE session_id = ANY($1::uuid[]) ORDER BY session_id FOR UPDATE",
              UuidArray(ids));
     const pqxx::result rows = tx.Query(R"sql(
