@@ -5,6 +5,7 @@
 #include <exception>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,8 @@ namespace {
 
 constexpr absl::Duration kMinLease = absl::Seconds(1);
 constexpr absl::Duration kMaxAcquireBackoff = absl::Seconds(2);
+// A duty that was put off is due by the database's clock, a little after this one counts.
+constexpr absl::Duration kDueMargin = absl::Milliseconds(2);
 
 }  // namespace
 
@@ -109,7 +112,7 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
           if (look_now_ || now >= next_look_) {
             ask = table_->NextAsk();
             look_now_ = false;
-            if (!ask) next_look_ = now + options_.poll;
+            if (!ask) next_look_ = NextLook(now);
           }
           if (renew || ask) break;
           control_wake_.WaitWithTimeout(&mu_, std::min(next_renewal_, next_look_) - now);
@@ -173,13 +176,20 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
     }
     // A full answer: there may be more.
     if (static_cast<int>(duties->size()) >= ask.limit) look_now_ = true;
-    next_look_ = clock_.Elapsed() + options_.poll;
+    next_look_ = NextLook(clock_.Elapsed());
     for (Duty& duty : *duties) {
       table_->Started(duty.kind);
       held_.push_back(std::make_shared<DutyContext>(std::move(duty), clock_, sent + options_.lease));
       ready_.push_back(held_.back());
     }
     ready_wake_.NotifyAll();
+  }
+
+  // The next poll, or sooner: when a duty that was put off here is due.
+  absl::Duration NextLook(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    put_off_.erase(put_off_.begin(), put_off_.upper_bound(now));
+    const absl::Duration poll = now + options_.poll;
+    return put_off_.empty() ? poll : std::min(poll, *put_off_.begin());
   }
 
   // ---- the working threads.
@@ -194,8 +204,11 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
         held = ready_.front();
         ready_.pop_front();
       }
-      RunOne(*held);
+      const absl::Duration put_off = RunOne(*held);
       MutexLock lock(&mu_);
+      if (put_off > absl::ZeroDuration() && put_off < options_.poll) {
+        put_off_.insert(clock_.Elapsed() + put_off + kDueMargin);  // at most `poll` old, so few
+      }
       std::erase(held_, held);
       table_->Ended(held->duty().kind);
       look_now_ = true;
@@ -204,19 +217,22 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
     ThreadEnds();
   }
 
-  void RunOne(DutyContext& context) {
+  // Returns for how long the duty was put off; 0 if it was not.
+  absl::Duration RunOne(DutyContext& context) {
     const Duty& duty = context.duty();
     const absl::Duration start = clock_.Elapsed();
     // Taken up just as the controller began to stop: it goes back untouched.
     const DutyOutcome outcome =
         context.stopping() ? DutyOutcome::Again(absl::ZeroDuration()) : CallHandler(context);
     if (options_.on_run) options_.on_run(duty.kind, outcome.what, clock_.Elapsed() - start);
-    const absl::Status status = Conclude(context, outcome);
+    absl::Duration put_off;
+    const absl::Status status = Conclude(context, outcome, put_off);
     if (!status.ok() && !absl::IsAborted(status)) {
       LogEvery(
           database_log_, LogLevel::kWarning, "duty.release_failed",
           {{"job", duty.job_id}, {"duty", DutyKindName(duty.kind)}, {"part", duty.part}, {"error", status}});
     }
+    return put_off;
   }
 
   DutyOutcome CallHandler(DutyContext& context) {
@@ -230,12 +246,14 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
     }
   }
 
-  absl::Status Conclude(const DutyContext& context, const DutyOutcome& outcome) {
+  absl::Status Conclude(const DutyContext& context, const DutyOutcome& outcome, absl::Duration& put_off) {
     const Duty& duty = context.duty();
     switch (outcome.what) {
       case DutyOutcome::What::kEnded: return absl::OkStatus();
       case DutyOutcome::What::kDone: return storage_.FinishDuty(duty);
-      case DutyOutcome::What::kAgain: return storage_.ReleaseDuty(duty, outcome.delay, /*failed=*/false);
+      case DutyOutcome::What::kAgain:
+        put_off = outcome.delay;
+        return storage_.ReleaseDuty(duty, put_off, /*failed=*/false);
       case DutyOutcome::What::kFailed: {
         const absl::Duration delay = DutyBackoff(duty.tries, options_.max_backoff, random_.NextUnit());
         // The errors of stores that are shut down, and of a duty that others hold, say nothing about the job.
@@ -248,7 +266,8 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
                                      {"error", outcome.error}});
         }
         if (context.stopping()) return storage_.ReleaseDuty(duty, absl::ZeroDuration(), /*failed=*/false);
-        return storage_.ReleaseDuty(duty, delay, /*failed=*/true);
+        put_off = delay;
+        return storage_.ReleaseDuty(duty, put_off, /*failed=*/true);
       }
     }
     return absl::OkStatus();
@@ -272,6 +291,7 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   bool look_now_ ABSL_GUARDED_BY(mu_) = true;
   absl::Duration next_look_ ABSL_GUARDED_BY(mu_);
+  std::multiset<absl::Duration> put_off_ ABSL_GUARDED_BY(mu_);  // when such duties are due, if before a poll
   absl::Duration next_renewal_ ABSL_GUARDED_BY(mu_);
   int acquire_failures_ ABSL_GUARDED_BY(mu_) = 0;
   int live_threads_ ABSL_GUARDED_BY(mu_) = 0;

@@ -20,7 +20,7 @@ namespace drover {
 
 struct PrepareOptions {
   // A chunk is stored once it has this many bytes of payload (at most 8 MiB) or this age.
-  size_t chunk_bytes = 4 << 20;
+  size_t chunk_bytes = 2 << 20;
   absl::Duration chunk_age = absl::Seconds(1);
   // Bytes read in one piece. Memory of a preparation: 4 blocks, 3 chunks and one batch being made.
   size_t block_bytes = 1 << 20;

@@ -26,7 +26,7 @@ struct FinishOptions {
   // A report of at most this many rows, each file at most so many bytes, is written by the finish duty
   // itself; 0 rows: none is. The bytes are in memory at once.
   int64_t small_rows = 100'000;
-  size_t small_file_bytes = 8 << 20;
+  size_t small_file_bytes = 4 << 20;
   int64_t max_file_rows = kMaxReportFileRows;
   // Between looks whether leases are left: growing between these with the time waited.
   absl::Duration min_lease_wait = absl::Milliseconds(50);

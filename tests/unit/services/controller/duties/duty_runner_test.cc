@@ -148,6 +148,22 @@ TEST_F(DutyRunnerTest, WakeFindsADutyBeforeTheNextPoll) {
   EXPECT_TRUE(runner->Shutdown(kDeadline));
 }
 
+TEST_F(DutyRunnerTest, TakesADutyUpAgainWhenItIsDueAndNotOnlyAtTheNextPoll) {
+  std::atomic<int> runs = 0;
+  ScriptedHandler prepare([&](DutyContext&) {
+    return ++runs < 3 ? DutyOutcome::Again(absl::Milliseconds(50)) : DutyOutcome::Done();
+  });
+  storage_.AddDuty("job", DutyKind::kPrepare, 0);
+  DutyRunnerOptions options = Options();
+  options.poll = absl::Hours(1);
+  const auto runner = Make(options, &prepare);
+  const absl::Time start = absl::Now();
+  runner->Start();
+  EXPECT_TRUE(Eventually([&] { return storage_.duties() == 0; }));
+  EXPECT_GE(absl::Now() - start, absl::Milliseconds(100));
+  EXPECT_EQ(runs, 3);
+}
+
 TEST_F(DutyRunnerTest, KeepsADutyThatTakesLongerThanItsLease) {
   std::atomic<bool> lost = false;
   ScriptedHandler prepare([&](DutyContext& context) {
