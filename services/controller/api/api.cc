@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "grpc/health/v1/health.pb.h"
 #include "services/controller/api/call_pool.h"
 #include "services/controller/api/fleet_service.h"
 #include "services/controller/api/health.h"
@@ -54,6 +55,8 @@ struct Api::Impl {
 };
 
 Api::Api(ApiOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
+  // For reflection: gRPC answers Health itself, without the descriptor that this links in.
+  google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
   // Both are switches of gRPC for the servers of this process that are built from now on.
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

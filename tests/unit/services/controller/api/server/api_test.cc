@@ -16,6 +16,7 @@
 #include "common/strings/strings.h"
 #include "drover/v1/fleet_service.grpc.pb.h"
 #include "drover/v1/job_service.grpc.pb.h"
+#include "grpc/health/v1/health.pb.h"
 #include "tests/unit/services/controller/api/fake_storage.h"
 #include "tests/unit/services/controller/api/signal.h"
 #include "tests/unit/services/controller/api/testing.h"
@@ -53,6 +54,32 @@ std::string CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::st
                  [&](grpc::Status status) { done.set_value(std::move(status)); });
   const grpc::Status status = done.get_future().get();
   return status.ok() ? Bytes(out) : status.error_message();
+}
+
+// Asks the reflection service, a stream in both directions, one question in serialised bytes.
+std::string Reflect(const std::shared_ptr<grpc::Channel>& channel, const std::string& request) {
+  grpc::GenericStub stub(channel);
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  const auto finish_step = [&] {
+    void* tag = nullptr;
+    bool ok = false;
+    EXPECT_TRUE(queue.Next(&tag, &ok) && ok);
+  };
+  const auto call =
+      stub.PrepareCall(&context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  call->StartCall(nullptr);
+  finish_step();
+  call->WriteLast(Buffer(request), grpc::WriteOptions(), nullptr);
+  finish_step();
+  grpc::ByteBuffer answer;
+  call->Read(&answer, nullptr);
+  finish_step();
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  finish_step();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  return Bytes(answer);
 }
 
 class ApiTest : public ::testing::Test {
@@ -495,15 +522,16 @@ TEST_F(ApiTest, ListsWorkers) {
 
 TEST_F(ApiTest, HealthServesOnlyWhileTheDatabaseAnswers) {
   Serve();
-  // grpc.health.v1: HealthCheckRequest{service = 1}, HealthCheckResponse{status = 1}: 1 SERVING, 2
-  // NOT_SERVING.
+  using grpc::health::v1::HealthCheckResponse;
   const auto health = [&](const std::string& service) {
-    const std::string request =
-        service.empty() ? "" : StrCat("\x0a", std::string(1, static_cast<char>(service.size())), service);
-    return CallRaw(channel_, "/grpc.health.v1.Health/Check", request);
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(service);
+    HealthCheckResponse response;
+    response.ParseFromString(CallRaw(channel_, "/grpc.health.v1.Health/Check", request.SerializeAsString()));
+    return response.status();
   };
-  const std::string serving = "\x08\x01";
-  const std::string not_serving = "\x08\x02";
+  const auto serving = HealthCheckResponse::SERVING;
+  const auto not_serving = HealthCheckResponse::NOT_SERVING;
   for (const char* service :
        {"", "drover.v1.JobService", "drover.v1.FleetService", "drover.v1.WorkerService"}) {
     EXPECT_TRUE(Eventually([&] { return health(service) == serving; })) << service;
@@ -515,30 +543,18 @@ TEST_F(ApiTest, HealthServesOnlyWhileTheDatabaseAnswers) {
   EXPECT_TRUE(Eventually([&] { return health("") == serving; }));
 }
 
-TEST_F(ApiTest, ReflectionNamesTheServices) {
+TEST_F(ApiTest, ReflectionNamesAndDescribesTheServices) {
   Serve();
-  // grpc.reflection.v1alpha: ServerReflectionRequest{list_services = 7: ""}, a stream in both directions.
-  grpc::GenericStub stub(channel_);
-  grpc::CompletionQueue queue;
-  void* tag = nullptr;
-  bool ok = false;
-  const auto context = Context();
-  const auto call = stub.PrepareCall(
-      context.get(), "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
-  call->StartCall(&queue);
-  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
-  call->WriteLast(Buffer(std::string("\x3a\x00", 2)), grpc::WriteOptions(), &queue);
-  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
-  grpc::ByteBuffer answer;
-  call->Read(&answer, &queue);
-  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
-  EXPECT_THAT(Bytes(answer), HasSubstr("drover.v1.JobService"));
-  EXPECT_THAT(Bytes(answer), HasSubstr("drover.v1.FleetService"));
-  EXPECT_THAT(Bytes(answer), HasSubstr("grpc.health.v1.Health"));
-  grpc::Status status;
-  call->Finish(&status, &queue);
-  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
-  EXPECT_TRUE(status.ok()) << status.error_message();
+  // grpc.reflection.v1alpha: ServerReflectionRequest{list_services = 7: ""}
+  const std::string services = Reflect(channel_, std::string("\x3a\x00", 2));
+  for (const std::string service :
+       {"drover.v1.JobService", "drover.v1.FleetService", "grpc.health.v1.Health"}) {
+    EXPECT_THAT(services, HasSubstr(service));
+    // ServerReflectionRequest{file_containing_symbol = 4: service}; the answer holds the file's descriptor.
+    const std::string file =
+        Reflect(channel_, StrCat("\x22", std::string(1, static_cast<char>(service.size())), service));
+    EXPECT_THAT(file, HasSubstr(".proto")) << service;
+  }
 }
 
 TEST_F(ApiTest, CallsAfterShutdownAreUnavailable) {
