@@ -45,7 +45,8 @@ def log_events(process, event):
     for line in process.log().splitlines():
         if f" event={event}" not in line:
             continue
-        fields = {name: quoted or bare for name, quoted, bare in re.findall(r'([\w.]+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))', line)}
+        pairs = re.findall(r'([\w.]+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))', line)
+        fields = {name: quoted or bare for name, quoted, bare in pairs}
         if fields.get("event") == event:
             fields["time"] = datetime.datetime.fromisoformat(fields["time"].replace("Z", "+00:00")).timestamp()
             found.append(fields)
@@ -117,20 +118,6 @@ class FaultTest(unittest.TestCase):
     def create_job(self, names, operation=TAGGING, report=REPORT, **fields):
         return self.env.create_job(operation, self.env.put_manifest(entries(names)), report=report, **fields)
 
-    def wait_job_restarting(self, job, **kwargs):
-        """Waits for the job's end, and starts controllers that died again, without their failpoints."""
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            for controller in list(self.env.controllers):
-                if not controller.running:
-                    self.env.restart(controller)
-            try:
-                return self.env.wait_job(job, timeout=1, **kwargs)
-            except drover_env.Failure as failure:
-                if "still not" not in str(failure):
-                    raise
-        raise drover_env.Failure(f"the job did not end:\n{self.env.get_job(job)}")
-
     def wait_executed(self, count, timeout=60):
         """Until the store has had that many requests."""
         wait_until(f"{count} requests at the store", lambda: self.store.get("/state")["requests"] >= count, timeout,
@@ -168,8 +155,8 @@ class FaultTest(unittest.TestCase):
 
     @staticmethod
     def difference(found, expected):
-        return (f"missing: {sorted((expected - found).items())[:10]}, beyond: {sorted((found - expected).items())[:10]}, "
-                f"{sum(found.values())} of {sum(expected.values())}")
+        return (f"missing: {sorted((expected - found).items())[:10]}, "
+                f"beyond: {sorted((found - expected).items())[:10]}, {sum(found.values())} of {sum(expected.values())}")
 
     def states(self, job):
         """The states that the job has been in, from the audit record."""

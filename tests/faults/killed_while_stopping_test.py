@@ -1,11 +1,11 @@
-"""kill -9 of a controller, and of a worker, while a job is Pausing, Cancelling or Failing: while requests of the stopped
-job are still in flight. The job gets to where it was going; what a living worker has carried out is in the report."""
+"""kill -9 of a controller, and of a worker, while a job is Pausing, Cancelling or Failing: while requests of the
+stopped job are still in flight. The job gets to where it was going; what a living worker has carried out is in the
+report."""
 
 import unittest
 
-import drover_env
 import fault_case
-from fault_case import keys, wait_until
+from fault_case import drover_env, keys, wait_until
 
 KEYS = keys(900)
 IN_FLIGHT_MS = 2500  # so long requests last that are in flight when the job is stopped

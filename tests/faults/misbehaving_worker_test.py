@@ -5,10 +5,9 @@ import unittest
 
 import grpc
 
-import drover_env
 import fault_case
 import rogue
-from fault_case import keys, wait_until
+from fault_case import drover_env, keys, wait_until
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 KEYS = keys(1200)
@@ -77,7 +76,8 @@ class MisbehavingWorkerTest(fault_case.FaultTest):
         failed_precondition = grpc.StatusCode.FAILED_PRECONDITION
         cases = {
             "a Status first": (pb.WorkRequest(status=pb.Status(number=1)).SerializeToString(), INVALID),
-            "a Segment first": (pb.WorkRequest(segment=pb.Segment(lease_id=1, sequence=1)).SerializeToString(), INVALID),
+            "a Segment first": (
+                pb.WorkRequest(segment=pb.Segment(lease_id=1, sequence=1)).SerializeToString(), INVALID),
             "an empty message": (b"", INVALID),
             "garbage": (b"\xff\xfe\xfd garbage", INVALID),
             "a string that is not UTF-8": (changed(name="rogue").replace(b"rogue", b"r\xff\xfeue"), INVALID),
@@ -113,8 +113,10 @@ class MisbehavingWorkerTest(fault_case.FaultTest):
         (session,) = [worker.session_id for worker in self.env.list_workers() if worker.name == self.honest.name]
         leases = self.postgres.sql(f"SELECT lease_id, batch_no FROM drover.leases WHERE session_id = '{session}'")
         stream = self.open()
-        stream.send(hello=stream.hello(self.like, session_id=session, resume_token="0" * 32, attachment=1000, held_leases=[
-            self.pb.HeldLease(lease_id=int(lease), job_id=job.job_id, batch_no=int(batch)) for lease, batch in leases]))
+        held = [self.pb.HeldLease(lease_id=int(lease), job_id=job.job_id, batch_no=int(batch))
+                for lease, batch in leases]
+        stream.send(hello=stream.hello(self.like, session_id=session, resume_token="0" * 32, attachment=1000,
+                                       held_leases=held))
         self.assertEqual(stream.wait_end(), grpc.StatusCode.PERMISSION_DENIED)
         self.check_job(job)
         self.assertEqual(len(fault_case.log_events(self.honest, "stream.attached")), 1)
@@ -215,8 +217,9 @@ class MisbehavingWorkerTest(fault_case.FaultTest):
     def test_leases_that_are_not_its_own(self):
         job = self.start_job()
         stream, grants = self.take_leases(1)
-        rows = self.postgres.sql("SELECT lease_id, batch_no FROM drover.leases l JOIN drover.sessions s USING (session_id) "
-                                 f"WHERE s.name = '{self.honest.name}' AND l.job_id = '{job.job_id}'")
+        rows = self.postgres.sql(
+            "SELECT lease_id, batch_no FROM drover.leases l JOIN drover.sessions s USING (session_id) "
+            f"WHERE s.name = '{self.honest.name}' AND l.job_id = '{job.job_id}'")
         self.assertTrue(rows, "the honest worker holds no lease")
         foreign = [(int(lease), int(batch)) for lease, batch in rows] + [(12345, 0), (-1, 0), (0, 0)]
         for lease, batch in foreign:

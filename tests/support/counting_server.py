@@ -10,8 +10,8 @@ with an empty tag set. Signatures are not looked at. A request counts when its b
 
 The control port speaks HTTP:
     GET  /state, /counts    settings; {"METHOD TARGET": n}
-    GET  /requests          [[unix time, method, target, user agent, access key], ...]: a worker that is given an access
-                            key of its own is told by it
+    GET  /requests          [[unix time, method, target, user agent, access key], ...]: a worker that is given an
+                            access key of its own is told by it
     POST /set      a JSON object of any of latency_ms, status (instead of 200), fail_match (only requests whose
                    "METHOD TARGET" contains this text get that status; default all)
     POST /reset    forgets all counts
