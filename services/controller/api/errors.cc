@@ -17,8 +17,10 @@
 namespace drover {
 namespace {
 
-// UNAVAILABLE for these reasons is said by the API itself, in words for clients, or by the dispatcher, for workers.
-constexpr std::string_view kOwnUnavailable[] = {"CONTROLLER_BUSY", "CONTROLLER_SHUTDOWN", "STORE_UNAVAILABLE"};
+// UNAVAILABLE for these reasons is said by the API itself, in words for clients, or by the dispatcher, for
+// workers.
+constexpr std::string_view kOwnUnavailable[] = {"CONTROLLER_BUSY", "CONTROLLER_SHUTDOWN",
+                                                "STORE_UNAVAILABLE"};
 
 struct PublicError {
   absl::StatusCode code;
