@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 #include <exception>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -129,7 +130,9 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
     std::vector<Held> held;
     {
       MutexLock lock(&mu_);
-      held = held_;
+      // One that is lost stays lost: it is not kept from others by a handler that has not noticed.
+      std::copy_if(held_.begin(), held_.end(), std::back_inserter(held),
+                   [](const Held& one) { return !one->lost(); });
     }
     const absl::Duration sent = clock_.Elapsed();
     absl::Status status;
@@ -169,8 +172,9 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
     if (stopping_) {
       // Nobody may be left to run them: they go back from here.
       mu_.Unlock();
-      for (const Duty& duty : *duties)
+      for (const Duty& duty : *duties) {
         (void)storage_.ReleaseDuty(duty, absl::ZeroDuration(), /*failed=*/false);
+      }
       mu_.Lock();
       return;
     }
@@ -237,8 +241,9 @@ class DutyRunner::Impl : public std::enable_shared_from_this<DutyRunner::Impl> {
 
   DutyOutcome CallHandler(DutyContext& context) {
     const auto handler = handlers_.find(context.duty().kind);
-    if (handler == handlers_.end())
+    if (handler == handlers_.end()) {
       return DutyOutcome::Failed(absl::InternalError("no handler for this duty"));
+    }
     try {
       return handler->second->Run(context);
     } catch (const std::exception& error) {

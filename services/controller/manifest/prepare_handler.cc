@@ -20,9 +20,12 @@
 namespace drover {
 namespace {
 
-constexpr size_t kBlocks = 4;         // between reader and parser
-constexpr size_t kChunksWaiting = 1;  // between parser and the database
+constexpr size_t kBlocks = 4;                      // between reader and parser
+constexpr size_t kBatchesWaiting = 2;              // between parser and encoder
+constexpr size_t kBuilders = kBatchesWaiting + 2;  // and one in each one's hands
+constexpr size_t kChunksWaiting = 1;               // between parser and the database
 constexpr size_t kMaxChunkBytes = 8 << 20;
+constexpr absl::Duration kStopCheck = absl::Milliseconds(500);  // of whether to stop, while a store is silent
 constexpr absl::Duration kMaxBlockAge =
     absl::Milliseconds(200);  // a slow store's bytes are passed on in part
 
@@ -165,6 +168,103 @@ class ChunkWriter {
   absl::Status status_;  // of the thread, read after it has ended
 };
 
+// A batch that is full but not encoded, and the progress once it is stored.
+struct FilledBatch {
+  TaskBatchBuilder builder;
+  int64_t first_task = 0;
+  PrepareProgress after;
+};
+
+// Encodes batches and gathers them into chunks for the writer, on a thread of its own once it is started.
+class ChunkMaker {
+ public:
+  ChunkMaker(const Environment& env, const Duty& duty)
+      : env_(env),
+        writer_(env, duty),
+        chunk_begun_(env.clock.Elapsed()),
+        filled_(kBatchesWaiting),
+        spare_(kBuilders) {}
+  ~ChunkMaker() { (void)Drain(); }
+
+  void Start() {
+    if (!thread_) thread_.emplace("manifest-encode", [this] { EncodeAll(); });
+  }
+  // An empty builder; waits for one if the encoding lags behind.
+  TaskBatchBuilder TakeBuilder() {
+    bool none = false;
+    std::optional<TaskBatchBuilder> spare = spare_.Pop(absl::ZeroDuration(), none);
+    if (!spare && builders_ >= kBuilders) spare = spare_.Pop();
+    if (spare) return *std::move(spare);
+    ++builders_;
+    return {};
+  }
+  // False once a chunk could not be stored.
+  bool Add(FilledBatch batch) {
+    if (thread_) return filled_.Push(std::move(batch));
+    return Encode(std::move(batch));
+  }
+  // Waits until all batches are encoded and all chunks sent are stored; the error of the first that could not
+  // be.
+  absl::Status Drain() {
+    filled_.Close();
+    if (thread_) thread_->Join();
+    return writer_.Drain();
+  }
+  // After Drain(): what was not sent, for the last chunk; its progress is `progress`.
+  Storage::PrepareChunk TakeRest(const PrepareProgress& progress) {
+    Storage::PrepareChunk chunk;
+    chunk.batches = std::exchange(batches_, {});
+    chunk.progress = progress.Serialize();
+    return chunk;
+  }
+
+ private:
+  void EncodeAll() {
+    while (true) {
+      bool timed_out = false;
+      std::optional<FilledBatch> batch = filled_.Pop(env_.options.chunk_age, timed_out);
+      if (!batch && !timed_out) return;
+      if (batch ? Encode(*std::move(batch)) : SendIfDue()) continue;
+      filled_.Abandon();
+      spare_.Abandon();
+      return;
+    }
+  }
+
+  bool Encode(FilledBatch filled) {
+    NewBatch batch;
+    batch.first_task = filled.first_task;
+    batch.tasks = static_cast<int32_t>(filled.builder.count());
+    batch.payload = filled.builder.Finish();
+    spare_.Push(std::move(filled.builder));
+    chunk_bytes_ += batch.payload.size();
+    batches_.push_back(std::move(batch));
+    after_ = std::move(filled.after);
+    return SendIfDue();
+  }
+
+  bool SendIfDue() {
+    const size_t limit = std::min(env_.options.chunk_bytes, kMaxChunkBytes - kMaxBatchPayloadBytes);
+    const absl::Duration now = env_.clock.Elapsed();
+    if (chunk_bytes_ < limit && now - chunk_begun_ < env_.options.chunk_age) return true;
+    chunk_begun_ = now;
+    if (batches_.empty()) return true;
+    chunk_bytes_ = 0;
+    return writer_.Add(TakeRest(after_));
+  }
+
+  const Environment& env_;
+  ChunkWriter writer_;
+  std::vector<NewBatch> batches_;  // the chunk being made
+  PrepareProgress after_;          // once these are stored
+  size_t chunk_bytes_ = 0;
+  absl::Duration chunk_begun_;
+  size_t builders_ = 0;
+  BoundedQueue<FilledBatch> filled_;
+  BoundedQueue<TaskBatchBuilder> spare_;
+  std::optional<NamedThread> thread_;
+};
+
 // One run of one preparation.
 class Preparation {
  public:
@@ -173,7 +273,9 @@ class Preparation {
         context_(context),
         duty_(context.duty()),
         plan_(std::move(plan)),
-        progress_(std::move(progress)) {}
+        progress_(std::move(progress)),
+        chunks_(env, duty_),
+        builder_(chunks_.TakeBuilder()) {}
 
   DutyOutcome Run() {
     absl::StatusOr<ObjectStore*> store = env_.stores.GetPinned(plan_.store, plan_.fingerprint);
@@ -196,12 +298,9 @@ class Preparation {
     if (!parser.ok()) return Fail(MakeFailure(kManifestUnsupported, FromAbsl(parser.status().message())));
     BlockReader blocks(*std::move(reader), read_from, progress_.hash, hashing_, env_.options.block_bytes,
                        env_.clock);
-    ChunkWriter chunks(env_, duty_);
-    const absl::Status read = ReadManifest(blocks, *parser, chunks);
+    const absl::Status read = ReadManifest(blocks, *parser);
     blocks.Stop();
-    // What was read before an error of the store is kept.
-    if (!read.ok()) SendChunk(chunks);
-    const absl::Status stored = chunks.Drain();
+    const absl::Status stored = chunks_.Drain();
     if (!stored.ok()) return OutcomeOf(stored);
     if (failure_) return Fail(*failure_);
     if (!read.ok()) return StoreFailed(read);
@@ -213,18 +312,15 @@ class Preparation {
  private:
   // Until the end, an error of the store (returned), enough bad lines, a failure, an error of the database,
   // or a stop.
-  absl::Status ReadManifest(BlockReader& blocks, CsvManifestParser& parser, ChunkWriter& chunks) {
-    chunk_begun_ = env_.clock.Elapsed();
+  absl::Status ReadManifest(BlockReader& blocks, CsvManifestParser& parser) {
     while (!at_end_ && !failure_ && !storing_failed_ && !context_.ShouldStop()) {
       bool timed_out = false;
-      std::optional<Block> block = blocks.Next(env_.options.chunk_age, timed_out);
-      if (timed_out) {
-        SendChunkIfDue(chunks);
-        continue;
-      }
+      std::optional<Block> block = blocks.Next(kStopCheck, timed_out);
+      if (timed_out) continue;
       if (!block) return absl::InternalError("the manifest's reader ended without an end");
       if (!block->error.ok()) return block->error;
-      Feed(*block, parser, chunks);
+      if (!block->last) chunks_.Start();  // there is enough to do for one more thread
+      Feed(*block, parser);
       at_end_ = block->last || parser.done();
       blocks.Recycle(*std::move(block));
     }
@@ -232,7 +328,7 @@ class Preparation {
     return absl::OkStatus();
   }
 
-  void Feed(const Block& block, CsvManifestParser& parser, ChunkWriter& chunks) {
+  void Feed(const Block& block, CsvManifestParser& parser) {
     std::string_view bytes(block.buffer.get(), block.size);
     // A resumed hash goes on at the start of the block that the resumed parser stands in.
     const int64_t parsed = resumed_at_ - block.offset;
@@ -240,24 +336,21 @@ class Preparation {
     parser.Feed(bytes, block.last, [&](const Task& task) {
       if (failure_ || storing_failed_) return;
       builder_.Add(task);
-      if (!builder_.Full(BatchSize(progress_.next_task, plan_.batch_cap))) return;
-      CloseBatch(parser.position(), &block);
-      SendChunkIfDue(chunks);
+      if (builder_.Full(BatchSize(progress_.next_task, plan_.batch_cap)))
+        CloseBatch(parser.position(), &block);
     });
   }
 
   // `block`: the one that was being parsed; null at the end, where nobody goes on.
   void CloseBatch(const CsvPosition& position, const Block* block) {
-    NewBatch batch;
-    batch.first_task = progress_.next_task;
-    batch.tasks = static_cast<int32_t>(builder_.count());
-    batch.payload = builder_.Finish();
-    if (progress_.next_task + batch.tasks > kMaxTasksPerJob || progress_.batches >= kMaxBatchesPerJob) {
+    const auto tasks = static_cast<int64_t>(builder_.count());
+    const int64_t first_task = progress_.next_task;
+    if (first_task + tasks > kMaxTasksPerJob || progress_.batches >= kMaxBatchesPerJob) {
       failure_ = MakeFailure(kManifestTooLarge, StrCat("a job has at most ", kMaxTasksPerJob, " tasks in ",
                                                        kMaxBatchesPerJob, " batches"));
       return;
     }
-    progress_.next_task += batch.tasks;
+    progress_.next_task += tasks;
     ++progress_.batches;
     progress_.position = position;
     progress_.unavailable_since.reset();
@@ -265,28 +358,8 @@ class Preparation {
       progress_.hashed = block->offset;
       progress_.hash = block->hash_before;
     }
-    chunk_bytes_ += batch.payload.size();
-    batches_.push_back(std::move(batch));
-  }
-
-  void SendChunkIfDue(ChunkWriter& chunks) {
-    const size_t limit = std::min(env_.options.chunk_bytes, kMaxChunkBytes - kMaxBatchPayloadBytes);
-    if (chunk_bytes_ >= limit || env_.clock.Elapsed() - chunk_begun_ >= env_.options.chunk_age)
-      SendChunk(chunks);
-  }
-
-  void SendChunk(ChunkWriter& chunks) {
-    chunk_begun_ = env_.clock.Elapsed();
-    if (batches_.empty()) return;
-    if (!chunks.Add(TakeChunk())) storing_failed_ = true;
-  }
-
-  Storage::PrepareChunk TakeChunk() {
-    Storage::PrepareChunk chunk;
-    chunk.batches = std::exchange(batches_, {});
-    chunk.progress = progress_.Serialize();
-    chunk_bytes_ = 0;
-    return chunk;
+    storing_failed_ = !chunks_.Add({std::move(builder_), first_task, progress_});
+    builder_ = chunks_.TakeBuilder();
   }
 
   // The whole manifest was read: is it still what it was, and what the client meant?
@@ -306,7 +379,7 @@ class Preparation {
     if (absl::Status status = failpoint::HitStatus("prepare.before_last"); !status.ok()) {
       return DutyOutcome::Failed(status);
     }
-    Storage::PrepareChunk chunk = TakeChunk();
+    Storage::PrepareChunk chunk = chunks_.TakeRest(progress_);
     chunk.last = true;
     if (absl::Status status = env_.storage.AppendBatches(duty_, chunk); !status.ok())
       return OutcomeOf(status);
@@ -328,7 +401,7 @@ class Preparation {
     return DutyOutcome::Ended();
   }
 
-  // Everything read so far is stored when this is called.
+  // The batches made so far, those that aren't stored yet as well, are kept.
   DutyOutcome StoreFailed(const absl::Status& error) {
     if (context_.ShouldStop()) return DutyOutcome::Again(absl::ZeroDuration());
     const bool opened = !progress_.etag.empty();
@@ -347,11 +420,11 @@ class Preparation {
                       StrCat("the manifest could not be read for ",
                              absl::FormatDuration(env_.options.unavailable_limit), ": ", error.message())));
     }
-    if (!progress_.unavailable_since) {
-      progress_.unavailable_since = now;
-      Storage::PrepareChunk note;
-      note.progress = progress_.Serialize();
-      if (absl::Status status = env_.storage.AppendBatches(duty_, note); !status.ok())
+    const bool noted = progress_.unavailable_since.has_value();
+    if (!noted) progress_.unavailable_since = now;
+    const Storage::PrepareChunk rest = chunks_.TakeRest(progress_);
+    if (!noted || !rest.batches.empty()) {
+      if (absl::Status status = env_.storage.AppendBatches(duty_, rest); !status.ok())
         return OutcomeOf(status);
     }
     return DutyOutcome::Failed(error);
@@ -361,7 +434,7 @@ class Preparation {
   DutyContext& context_;
   const Duty& duty_;
   const ManifestPlan plan_;
-  PrepareProgress progress_;  // at the end of the last batch made
+  PrepareProgress progress_;  // at the end of the last batch that was closed
   const int64_t resumed_at_ = progress_.position.offset;
   ObjectStore* store_ = nullptr;
   bool hashing_ = false;
@@ -369,10 +442,8 @@ class Preparation {
   bool storing_failed_ = false;
   std::optional<lifecycle::Failure> failure_;
 
-  TaskBatchBuilder builder_;
-  std::vector<NewBatch> batches_;  // the chunk being made
-  size_t chunk_bytes_ = 0;
-  absl::Duration chunk_begun_;
+  ChunkMaker chunks_;
+  TaskBatchBuilder builder_;  // the batch being filled
 };
 
 class PrepareHandler : public DutyHandler {

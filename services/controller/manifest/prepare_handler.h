@@ -1,9 +1,9 @@
 // The prepare duty: reads a job's manifest, checks every line and stores its tasks as batches
 // (docs/manifests.md, docs/architecture.md step 1).
 //
-// Reading (with SHA-256), parsing and storing run side by side, in bounded memory. Each chunk of batches is
-// stored together with where the next one begins, under the duty's epoch: a successor goes on there and makes
-// the same batches, since their borders depend on nothing but the manifest.
+// Reading (with SHA-256), parsing, encoding and storing run side by side, in bounded memory. Each chunk of
+// batches is stored together with where the next one begins, under the duty's epoch: a successor goes on
+// there and makes the same batches, since their borders depend on nothing but the manifest.
 #ifndef DROVER_SERVICES_CONTROLLER_MANIFEST_PREPARE_HANDLER_H_
 #define DROVER_SERVICES_CONTROLLER_MANIFEST_PREPARE_HANDLER_H_
 
@@ -22,7 +22,7 @@ struct PrepareOptions {
   // A chunk is stored once it has this many bytes of payload (at most 8 MiB) or this age.
   size_t chunk_bytes = 2 << 20;
   absl::Duration chunk_age = absl::Seconds(1);
-  // Bytes read in one piece. Memory of a preparation: 4 blocks, 3 chunks and one batch being made.
+  // Bytes read in one piece. Memory of a preparation: 4 blocks, 3 chunks and 4 batches being made.
   size_t block_bytes = 1 << 20;
   // How long the manifest's store may be out of reach, or not be this job's store on any controller, until
   // the job fails. Counted anew after each chunk.

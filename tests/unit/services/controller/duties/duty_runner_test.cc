@@ -226,6 +226,39 @@ TEST_F(DutyRunnerTest, ADutyTakenOverByAnotherControllerIsLostAtTheNextRenewal) 
   EXPECT_TRUE(storage_.FinishDuty(taken).ok());
 }
 
+TEST_F(DutyRunnerTest, AHandlerThatDoesNotNoticeItsLossDoesNotKeepOthersFromTheDuty) {
+  std::atomic<bool> renewals_fail = true;
+  storage_.fault = [&](const std::string& method) {
+    return method == "RenewDuties" && renewals_fail ? absl::UnavailableError("database away")
+                                                    : absl::OkStatus();
+  };
+  std::atomic<bool> let_go = false;
+  std::atomic<bool> lost = false;
+  ScriptedHandler prepare([&](DutyContext& context) {
+    while (!let_go) {
+      absl::SleepFor(absl::Milliseconds(1));
+      lost = context.lost();
+    }
+    return DutyOutcome::Ended();
+  });
+  storage_.AddDuty("job", DutyKind::kPrepare, 0);
+  DutyRunnerOptions options = Options();
+  options.poll = absl::Hours(1);
+  const auto runner = Make(options, &prepare);
+  runner->Start();
+  ASSERT_TRUE(Eventually([&] { return lost.load(); }));
+  renewals_fail = false;
+  // Another controller gets it, though renewals work again.
+  std::vector<Duty> taken;
+  ASSERT_TRUE(Eventually([&] {
+    taken = *storage_.AcquireDuties("other", {DutyKind::kPrepare}, 1, absl::Hours(1));
+    return !taken.empty();
+  }));
+  let_go = true;
+  EXPECT_TRUE(runner->Shutdown(kDeadline));
+  EXPECT_TRUE(storage_.FinishDuty(taken.front()).ok());
+}
+
 TEST(DutyContext, OnceLostStaysLostThoughALateRenewalCame) {
   FakeClock clock;
   DutyContext context(Duty{}, clock, absl::Seconds(10));

@@ -104,7 +104,7 @@ class PrepareHandlerTest : public ::testing::Test {
     provider_ = std::make_unique<StoreProvider>(
         *std::move(stores),
         [this](const StoreConfig& config) -> absl::StatusOr<std::unique_ptr<ObjectStore>> {
-          if (config.kind == StoreKind::kFile) return OpenObjectStore(config);
+          if (config.kind == StoreKind::kFile && !files_in_memory_) return OpenObjectStore(config);
           return std::make_unique<MemoryStore>(memory_, config);
         });
     // Small pieces, so that a few thousand lines have many blocks and chunks.
@@ -179,6 +179,7 @@ class PrepareHandlerTest : public ::testing::Test {
   DutyStorage storage_;
   std::string root_;
   std::shared_ptr<MemoryStoreState> memory_ = std::make_shared<MemoryStoreState>();
+  bool files_in_memory_ = false;  // the file store is one that can be told to fail
   std::unique_ptr<StoreProvider> provider_;
   PrepareOptions options_;
   std::atomic<int> changes_ = 0;
@@ -612,6 +613,31 @@ TEST_F(PrepareHandlerTest, LeavesAJobOfAnotherStoreOfThatNameToOtherControllers)
   // No controller has it: the job says so instead of waiting for ever.
   EXPECT_EQ(Run().what, DutyOutcome::What::kEnded);
   ExpectFailed("MANIFEST_UNAVAILABLE");
+}
+
+TEST_F(PrepareHandlerTest, AStoreThatIsAwayAtTheLastLookLosesNoTask) {
+  // Whatever part of the tasks is stored by then.
+  for (size_t chunk_bytes : {1, 2000, 1 << 20}) {
+    const std::vector<Line> lines = MakeLines(2000);
+    memory_->Set(kPath, ToCsv(lines), "pin");
+    files_in_memory_ = true;
+    options_.chunk_bytes = chunk_bytes;
+    int looks = 0;
+    memory_->fault = [&](const std::string& method, const std::string&, int64_t) {
+      return method == "Head" && ++looks <= 2
+                 ? StoreError(absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE")
+                 : absl::OkStatus();
+    };
+    v1::Job job = Request("local");
+    job.mutable_manifest()->mutable_csv()->set_sha256(Sha256(ToCsv(lines)));
+    AddJob(job, "pin");
+    EXPECT_EQ(Run().what, DutyOutcome::What::kFailed);
+    EXPECT_EQ(Run().what, DutyOutcome::What::kFailed);
+    EXPECT_EQ(Run().what, DutyOutcome::What::kEnded);
+    EXPECT_EQ(state(), lifecycle::State::kReady) << failure().reason;
+    EXPECT_EQ(storage_.Get(kJob).record.snapshot.tasks, 2000);
+    ExpectSameBatches(batches(), ExpectedBatches(lines, 4096));
+  }
 }
 
 TEST_F(PrepareHandlerTest, PassesOnWhatASlowStoreSentBeforeAWholeChunkIsThere) {
