@@ -42,8 +42,8 @@ ConfigTable ControllerConfigTable(ControllerConfig* config, const std::string& v
       "A job that gets no worker for so long while a higher one runs is shown as Paused (preempted).");
   table.Section("Work of the controller");
   table.AddInteger("record-threads", &config->record_threads, 1, 32, "Record transactions at the same time.");
-  table.AddInteger("duty-threads", &config->duty_threads, 2, 64,
-                   "Preparations and report files at the same time.");
+  table.AddInteger("duty-threads", &config->duty_threads, 3, 64,
+                   "Duties at the same time: at most 3 preparations, 4 jobs being finished, 2 report files.");
   table.AddDuration("manifest-timeout", &config->manifest_timeout, absl::Seconds(1), absl::Hours(24),
                     "How long a manifest's store may be out of reach before the job fails.");
   table.AddDuration("report-timeout", &config->report_timeout, absl::Seconds(1), absl::Hours(24),

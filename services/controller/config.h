@@ -24,7 +24,7 @@ struct ControllerConfig {
   absl::Duration interrupt_grace = absl::Seconds(30);
   absl::Duration preempted_after = absl::Seconds(2);
   int record_threads = 3;
-  int duty_threads = 4;
+  int duty_threads = 8;
   absl::Duration report_timeout = absl::Minutes(15);
   absl::Duration manifest_timeout = absl::Minutes(15);
   absl::Duration drain_timeout = absl::Seconds(20);

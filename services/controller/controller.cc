@@ -188,6 +188,7 @@ void Controller::Impl::BuildDuties(const std::string& name) {
 
   DutyRunnerOptions options;
   options.owner = StrCat(name, "/", NewUuid7(clock, random));
+  options.limits.threads = config.duty_threads;
   options.interrupt = [this] { store_provider->Shutdown(); };
   options.on_run = [this](DutyKind kind, DutyOutcome::What what, absl::Duration) {
     metrics.counter("drover_duties_total", {DutyName(kind), ResultName(what)}).Add();
