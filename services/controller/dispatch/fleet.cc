@@ -34,7 +34,7 @@ std::optional<v1::Revoke::Mode> RevokeMode(const JobView& view) {
   }
 }
 
-// The worker attached again on another stream. With a reason, as what has none does not reach the worker as it is.
+// The worker attached again on another stream. Without a reason it would reach the worker as INTERNAL.
 absl::Status Superseded() {
   return Error(absl::StatusCode::kAborted, "ATTACH_SUPERSEDED", "a newer stream of this session is attached");
 }
