@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <limits>
 
-#include "common/strings/strings.h"
 #include "common/log/log.h"
 #include "common/status/status.h"
+#include "common/strings/strings.h"
 #include "services/controller/dispatch/segment_check.h"
 
 namespace drover {
@@ -82,7 +82,7 @@ void Fleet::DropLease(LeaseId lease) {
   leases_.erase(found);
 }
 
-// ------------------------------------------------------------------------------------------------ the reactor's side
+// ---------------------------------------------------------------------------------------- the reactor's side
 
 StreamId Fleet::Open(std::shared_ptr<StreamSink> sink) {
   MutexLock lock(&mu_);
@@ -95,7 +95,8 @@ std::optional<v1::WorkResponse> Fleet::NextMessage(StreamId id) {
   MutexLock lock(&mu_);
   Stream* stream = Find(id);
   if (stream == nullptr) return std::nullopt;
-  return stream->queue.Next([this](const JobId& job_id) ABSL_NO_THREAD_SAFETY_ANALYSIS { return contexts_[job_id]; });
+  return stream->queue.Next([this](const JobId& job_id)
+                                ABSL_NO_THREAD_SAFETY_ANALYSIS { return contexts_[job_id]; });
 }
 
 void Fleet::OnStatus(StreamId id, const v1::Status& status) {
@@ -106,7 +107,8 @@ void Fleet::OnStatus(StreamId id, const v1::Status& status) {
     if (stream == nullptr) return;
     if (!stream->attached) {
       CloseLocked(*stream,
-                  Error(absl::StatusCode::kInvalidArgument, "HELLO_EXPECTED", "a Status came before the attach was answered"),
+                  Error(absl::StatusCode::kInvalidArgument, "HELLO_EXPECTED",
+                        "a Status came before the attach was answered"),
                   effects);
     } else if (status.number() != stream->status.number() + 1) {
       CloseLocked(*stream,
@@ -134,13 +136,16 @@ void Fleet::OnSegment(StreamId id, const v1::Segment& segment) {
     Stream* stream = Find(id);
     if (stream == nullptr) return;
     const auto refuse = [&](const absl::Status& status) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      LogWarning("segment.refused", {{"session", stream->session}, {"lease", segment.lease_id()},
-                                     {"sequence", segment.sequence()}, {"error", status}});
+      LogWarning("segment.refused", {{"session", stream->session},
+                                     {"lease", segment.lease_id()},
+                                     {"sequence", segment.sequence()},
+                                     {"error", status}});
       CloseLocked(*stream, status, effects);
     };
     const auto found = leases_.find(segment.lease_id());
     if (!stream->attached) {
-      refuse(Error(absl::StatusCode::kInvalidArgument, "HELLO_EXPECTED", "a Segment came before the attach was answered"));
+      refuse(Error(absl::StatusCode::kInvalidArgument, "HELLO_EXPECTED",
+                   "a Segment came before the attach was answered"));
     } else if (found == leases_.end() || found->second.stream != id) {
       // Over, lost, or never its own: there is nothing more to say about it.
       if (stream->queue.control_size() > static_cast<size_t>(limits_.max_control_messages)) {
@@ -149,7 +154,8 @@ void Fleet::OnSegment(StreamId id, const v1::Segment& segment) {
                           "too many unread messages are queued for this worker"),
                     effects);
       } else {
-        stream->queue.PushSegmentAck(segment.job_id(), segment.lease_id(), segment.sequence(), v1::SegmentAck::LOST, true);
+        stream->queue.PushSegmentAck(segment.job_id(), segment.lease_id(), segment.sequence(),
+                                     v1::SegmentAck::LOST, true);
         effects.wake.push_back(stream->sink);
       }
     } else {
@@ -158,19 +164,21 @@ void Fleet::OnSegment(StreamId id, const v1::Segment& segment) {
       if (segment.job_id() != lease.job_id || segment.batch_no() != lease.key.batch_no) {
         refuse(Error(absl::StatusCode::kInvalidArgument, "SEGMENT_INVALID",
                      StrCat("lease ", segment.lease_id(), " is not of job ", segment.job_id(), " batch ",
-                                  segment.batch_no())));
+                            segment.batch_no())));
       } else if (segment.sequence() <= lease.recorded_sequence && segment.sequence() > 0) {
-        stream->queue.PushSegmentAck(lease.job_id, segment.lease_id(), segment.sequence(), v1::SegmentAck::RECORDED, false);
+        stream->queue.PushSegmentAck(lease.job_id, segment.lease_id(), segment.sequence(),
+                                     v1::SegmentAck::RECORDED, false);
         effects.wake.push_back(stream->sink);
       } else if (segment.sequence() > 0 && segment.sequence() < lease.next_sequence) {
         // In flight already: its acknowledgment is on the way.
       } else if (segment.sequence() != lease.next_sequence) {
         refuse(Error(absl::StatusCode::kInvalidArgument, "SEGMENT_SEQUENCE",
                      StrCat("segment ", segment.sequence(), " of lease ", segment.lease_id(), " came where ",
-                                  lease.next_sequence, " was due")));
+                            lease.next_sequence, " was due")));
       } else if (stream->unacked_bytes + bytes > 2 * limits_.max_unacked_bytes) {
-        refuse(Error(absl::StatusCode::kResourceExhausted, "UNACKED_BYTES",
-                     StrCat("more than twice max_unacked_bytes (", limits_.max_unacked_bytes, ") of segments sent")));
+        refuse(Error(
+            absl::StatusCode::kResourceExhausted, "UNACKED_BYTES",
+            StrCat("more than twice max_unacked_bytes (", limits_.max_unacked_bytes, ") of segments sent")));
       } else if (auto write = CheckSegment(segment, lease.open, lease.batch_tasks); !write.ok()) {
         refuse(write.status());
       } else {
@@ -208,7 +216,8 @@ Fleet::Unsent Fleet::Closed(StreamId id) {
     unsent.leases.emplace_back(grant.job_id, grant.lease);
     DropLease(grant.lease.lease_id);
   }
-  unsent.goodbye = stream.attached && stream.status.draining() && stream.leases.empty() && unsent.leases.empty();
+  unsent.goodbye =
+      stream.attached && stream.status.draining() && stream.leases.empty() && unsent.leases.empty();
   std::vector<LeaseId> held;
   for (const auto& [job, leases] : stream.leases) held.insert(held.end(), leases.begin(), leases.end());
   for (const LeaseId lease : held) DropLease(lease);
@@ -223,7 +232,7 @@ bool Fleet::MayGo(StreamId id) const {
   return stream == nullptr || !stream->attached || (stream->status.draining() && stream->leases.empty());
 }
 
-// --------------------------------------------------------------------------------------------------------- attaching
+// ------------------------------------------------------------------------------------------------- attaching
 
 void Fleet::Attached(StreamId id, AttachedStream attached) {
   Effects effects;
@@ -249,7 +258,8 @@ void Fleet::Attached(StreamId id, AttachedStream attached) {
       for (const v1::OperationSupport& operation : attached.hello.operations()) {
         stream->operations[operation.name()] = operation.revision();
       }
-      for (const v1::StoreSupport& store : attached.hello.stores()) stream->stores[store.name()] = store.fingerprint();
+      for (const v1::StoreSupport& store : attached.hello.stores())
+        stream->stores[store.name()] = store.fingerprint();
       stream->queue.PushControl(std::move(attached.welcome));
       for (HeldLeaseRow& row : attached.leases) {
         DropLease(row.key.lease_id);  // of an older stream of the session
@@ -283,7 +293,7 @@ void Fleet::Close(StreamId id, const absl::Status& status) {
   effects.Run();
 }
 
-// ---------------------------------------------------------------------------------------------------------- claiming
+// -------------------------------------------------------------------------------------------------- claiming
 
 int64_t Fleet::Credit(const Stream& stream, int32_t priority) const {
   if (!stream.attached || stream.closed || stream.status.number() == 0 || stream.status.draining()) return 0;
@@ -314,9 +324,10 @@ std::vector<Fleet::Slot> Fleet::Slots(const JobInfo& job, int32_t priority) cons
 
 bool Fleet::AnyCredit() const {
   MutexLock lock(&mu_);
-  return std::any_of(streams_.begin(), streams_.end(), [this](const auto& entry) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return Credit(entry.second, std::numeric_limits<int32_t>::max()) > 0;
-  });
+  return std::any_of(streams_.begin(), streams_.end(),
+                     [this](const auto& entry) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                       return Credit(entry.second, std::numeric_limits<int32_t>::max()) > 0;
+                     });
 }
 
 void Fleet::BeginClaim(const std::vector<Slot>& slots) {
@@ -373,10 +384,12 @@ bool Fleet::AddGrant(const Slot& slot, const JobId& job_id, const ClaimedLease& 
       });
     }
     v1::Grant notes;
-    if (!claimed.notes.empty() && notes.ParseFromString(claimed.notes)) grant.message.mutable_notes()->Swap(notes.mutable_notes());
+    if (!claimed.notes.empty() && notes.ParseFromString(claimed.notes))
+      grant.message.mutable_notes()->Swap(notes.mutable_notes());
 
     stream->leases[job_id].insert(claimed.lease_id);
-    // The job may have stopped between the claim's commit and now: the next look revokes again, with this lease.
+    // The job may have stopped between the claim's commit and now: the next look revokes again, with this
+    // lease.
     stream->revoked.erase(job_id);
     leases_[claimed.lease_id] = std::move(lease);
     stream->queue.PushGrant(std::move(grant));
@@ -386,7 +399,7 @@ bool Fleet::AddGrant(const Slot& slot, const JobId& job_id, const ClaimedLease& 
   return true;
 }
 
-// -------------------------------------------------------------------------------------- what the database says of jobs
+// ---------------------------------------------------------------------------- what the database says of jobs
 
 std::vector<JobId> Fleet::JobsWithLeases() const {
   MutexLock lock(&mu_);
@@ -426,7 +439,8 @@ std::vector<Fleet::Withdrawn> Fleet::ApplyViews(
         Revoked& revoked = stream.revoked[view.job_id];
         if (revoked.version == view.version) {
           if (elapsed < revoked.abort_due) continue;
-          LogWarning("revoke.overdue", {{"job", view.job_id}, {"session", stream.session},
+          LogWarning("revoke.overdue", {{"job", view.job_id},
+                                        {"session", stream.session},
                                         {"leases", stream.leases[view.job_id].size()}});
           const std::set<LeaseId> overdue = stream.leases[view.job_id];
           for (const LeaseId lease : overdue) {
@@ -435,7 +449,8 @@ std::vector<Fleet::Withdrawn> Fleet::ApplyViews(
           continue;
         }
         for (const QueuedGrant& grant : stream.queue.Withdraw(view.job_id)) {
-          withdrawn.push_back({stream.session, stream.attachment, view.job_id, grant.lease, CameBack::kGivenBack});
+          withdrawn.push_back(
+              {stream.session, stream.attachment, view.job_id, grant.lease, CameBack::kGivenBack});
           DropLease(grant.lease.lease_id);
         }
         if (!stream.leases.contains(view.job_id)) continue;  // the worker never heard of it
@@ -462,14 +477,16 @@ void Fleet::ForgetUnusedContexts() {
   }
 }
 
-// --------------------------------------------------------------------------------------------------------- recording
+// ------------------------------------------------------------------------------------------------- recording
 
-void Fleet::OnRecorded(const JobId& job_id, const SegmentWrite& segment, SegmentResult result, bool lease_over) {
+void Fleet::OnRecorded(const JobId& job_id, const SegmentWrite& segment, SegmentResult result,
+                       bool lease_over) {
   Effects effects;
   {
     MutexLock lock(&mu_);
     const auto found = leases_.find(segment.lease.lease_id);
-    if (found == leases_.end()) return;  // its stream is gone: whoever holds the lease now sends the segment again
+    if (found == leases_.end())
+      return;  // its stream is gone: whoever holds the lease now sends the segment again
     Lease& lease = found->second;
     Stream* stream = Find(lease.stream);
     if (stream == nullptr || stream->session != segment.session) return;
@@ -490,7 +507,9 @@ void Fleet::OnRecorded(const JobId& job_id, const SegmentWrite& segment, Segment
       }
       lease.open.Subtract(segment.returned);
     } else {
-      LogInfo("lease.lost", {{"job", job_id}, {"session", stream->session}, {"lease", segment.lease.lease_id},
+      LogInfo("lease.lost", {{"job", job_id},
+                             {"session", stream->session},
+                             {"lease", segment.lease.lease_id},
                              {"sequence", segment.sequence}});
     }
     stream->queue.PushSegmentAck(job_id, segment.lease.lease_id, segment.sequence,
@@ -535,7 +554,7 @@ std::optional<Fleet::Withdrawn> Fleet::LoseLease(LeaseId id) {
   return lost;
 }
 
-// ----------------------------------------------------------------------------------------------------------- renewal
+// --------------------------------------------------------------------------------------------------- renewal
 
 std::vector<Fleet::RenewalView> Fleet::TakeRenewals() {
   MutexLock lock(&mu_);
@@ -543,7 +562,8 @@ std::vector<Fleet::RenewalView> Fleet::TakeRenewals() {
   for (auto& [id, stream] : streams_) {
     if (!stream.attached || stream.closed || stream.status.number() == stream.renewed_number) continue;
     stream.renewed_number = stream.status.number();
-    views.push_back({id, {stream.session, stream.attachment, stream.status.draining()}, stream.status.number()});
+    views.push_back(
+        {id, {stream.session, stream.attachment, stream.status.draining()}, stream.status.number()});
   }
   return views;
 }
@@ -580,7 +600,7 @@ void Fleet::RenewalFailed(const std::vector<RenewalView>& asked) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------------- reconciling
+// ----------------------------------------------------------------------------------------------- reconciling
 
 Fleet::ReconcileMark Fleet::MarkForReconcile() const {
   MutexLock lock(&mu_);
@@ -611,7 +631,7 @@ std::vector<Storage::OwnedLease> Fleet::Unknown(const ReconcileMark& mark,
   return unknown;
 }
 
-// ------------------------------------------------------------------------------------------------------------- drain
+// ----------------------------------------------------------------------------------------------------- drain
 
 void Fleet::DrainAll(absl::Duration max_wait) {
   Effects effects;
@@ -633,7 +653,8 @@ Fleet::Counts Fleet::counts() const {
   Counts counts;
   counts.leases = static_cast<int64_t>(leases_.size());
   const absl::Duration now = clock_.Elapsed();
-  for (const auto& [id, lease] : leases_) counts.oldest_lease = std::max(counts.oldest_lease, now - lease.since);
+  for (const auto& [id, lease] : leases_)
+    counts.oldest_lease = std::max(counts.oldest_lease, now - lease.since);
   for (const auto& [id, stream] : streams_) {
     if (stream.closed || !stream.attached) continue;
     ++counts.streams;

@@ -58,8 +58,8 @@ class FleetTest : public testing::Test {
     return worker;
   }
 
-  void SendStatus(const Worker& worker, int64_t number, int64_t credit, int64_t received = 0, int64_t urgent = 0,
-                  int32_t above = 0, bool draining = false) {
+  void SendStatus(const Worker& worker, int64_t number, int64_t credit, int64_t received = 0,
+                  int64_t urgent = 0, int32_t above = 0, bool draining = false) {
     v1::Status status;
     status.set_number(number);
     status.set_credit(credit);
@@ -421,7 +421,8 @@ TEST_F(FleetTest, FindsLeasesThatNobodyKnowsOfButNotWhileAClaimIsUnderWay) {
   const Worker worker = Attach("s", 1);
   SendStatus(worker, 1, 100);
   GrantBatch(1, 10);
-  const std::vector<Storage::OwnedLease> owned = {{kJob, {1, 1}, "s", 1}, {kJob, {2, 2}, "s", 1}, {kJob, {3, 3}, "s", 0}};
+  const std::vector<Storage::OwnedLease> owned = {
+      {kJob, {1, 1}, "s", 1}, {kJob, {2, 2}, "s", 1}, {kJob, {3, 3}, "s", 0}};
 
   auto mark = fleet_.MarkForReconcile();
   ASSERT_EQ(fleet_.Unknown(mark, owned).size(), 1u);
