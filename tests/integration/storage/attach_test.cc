@@ -258,11 +258,11 @@ TEST_P(AttachTest, OnlyTheStreamWhoseNumberItIsRenewsASession) {
 }
 
 TEST_P(AttachTest, ASessionEndsWhenItsTimeIsOverByTheDatabasesClock) {
-  const SessionId brief = CreateSession(1, absl::Milliseconds(30));
-  const SessionId renewed = CreateSession(1, absl::Milliseconds(30));
   const SessionId living = CreateSession();
   EXPECT_THAT(Value(storage().EndExpiredSessions()), IsEmpty());
-  absl::SleepFor(absl::Milliseconds(60));
+  const SessionId brief = CreateSession(1, absl::Milliseconds(1));
+  const SessionId renewed = CreateSession(1, absl::Milliseconds(1));
+  absl::SleepFor(absl::Milliseconds(10));
   // Expired, but not ended yet: it may still renew, and come back.
   EXPECT_THAT(Value(storage().RenewSessions({{renewed, 1, false}}, kTtl)), ElementsAre(renewed));
 

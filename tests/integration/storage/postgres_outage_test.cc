@@ -28,8 +28,9 @@ class PostgresOutageTest : public StorageTest {
   }
   static bool AwaitStatement(const std::string& like, const std::string& state) {
     for (int i = 0; i < 1000; ++i) {
-      const auto rows = Sql(absl::StrCat("SELECT 1 FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%",
-                                         like, "%' AND ", state));
+      const auto rows =
+          Sql(absl::StrCat("SELECT 1 FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%",
+                           like, "%' AND ", state));
       if (!rows.empty()) return true;
       absl::SleepFor(absl::Milliseconds(10));
     }
@@ -53,7 +54,8 @@ TEST_P(PostgresOutageTest, OpensWhileTheDatabaseIsDown) {
 TEST_P(PostgresOutageTest, NeverSaysThePassword) {
   PostgresOptions options;
   options.url = "postgresql://drover:s3cret@127.0.0.1:1/drover";
-  EXPECT_THAT(std::string(OpenStorage(options)->Ping().ToString()), ::testing::Not(::testing::HasSubstr("s3cret")));
+  EXPECT_THAT(std::string(OpenStorage(options)->Ping().ToString()),
+              ::testing::Not(::testing::HasSubstr("s3cret")));
 }
 
 TEST_P(PostgresOutageTest, RefusesOptionsOutOfTheirLimits) {
@@ -65,7 +67,8 @@ TEST_P(PostgresOutageTest, RefusesOptionsOutOfTheirLimits) {
   EXPECT_EQ(open({.pool_size = 0}), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(open({.pool_size = kMaxPoolSize + 1}), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(open({.statement_timeout = absl::ZeroDuration()}), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(OpenPostgres({}, SystemClock(), SystemRandom()).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(OpenPostgres({}, SystemClock(), SystemRandom()).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST_P(PostgresOutageTest, IdleConnectionsThatWereEndedAreNotUsedAgain) {
@@ -114,7 +117,8 @@ TEST_P(PostgresOutageTest, AConnectionThatBreaksInTheCommitLeavesItUnknown) {
   EXPECT_TRUE(waiting);
   EXPECT_THAT(record.get(), IsError(absl::StatusCode::kUnknown, "COMMIT_UNKNOWN"));
   standby("");
-  EXPECT_EQ(RecordOne(job, WholeBatch(lease, session)), kAlready) << "submitted again, it turns out to have happened";
+  EXPECT_EQ(RecordOne(job, WholeBatch(lease, session)), kAlready)
+      << "submitted again, it turns out to have happened";
   EXPECT_EQ(StateOf(job), State::kCompleting);
 }
 
@@ -125,7 +129,8 @@ TEST_P(PostgresOutageTest, GoesOnWhenTheServerIsStartedAgain) {
   ASSERT_EQ(RecordOne(job, WholeBatch(leases[0], session)), kRecorded);
   if (!ControlCluster("kill")) GTEST_SKIP() << "needs a cluster of its own";
   EXPECT_THAT(storage().Ping(), kUnavailable);
-  EXPECT_EQ(storage().Record(job, {WholeBatch(leases[1], session)}, {}).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(storage().Record(job, {WholeBatch(leases[1], session)}, {}).status().code(),
+            absl::StatusCode::kUnavailable);
   ASSERT_TRUE(ControlCluster("start"));
 
   // Within the longest backoff.
@@ -179,9 +184,11 @@ TEST_P(PostgresOutageTest, SessionsAreRenewedWhileThePoolIsFullOfSlowCalls) {
   work.exec(absl::StrCat("SELECT * FROM drover.job_state WHERE job_id = '", job, "' FOR UPDATE"));
   std::vector<std::future<absl::Status>> slow;
   for (int i = 0; i < 3; ++i) {
-    slow.push_back(std::async(std::launch::async, [&, i] { return full->SetPriority(job, i, "ann").status(); }));
+    slow.push_back(
+        std::async(std::launch::async, [&, i] { return full->SetPriority(job, i, "ann").status(); }));
   }
-  for (int i = 0; i < 1000 && Sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").size() < 3; ++i) {
+  for (int i = 0; i < 1000 && Sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").size() < 3;
+       ++i) {
     absl::SleepFor(absl::Milliseconds(10));
   }
 
@@ -209,7 +216,8 @@ TEST_P(PostgresOutageTest, ThePoolOpensNoMoreThanItMay) {
 }
 
 TEST_P(PostgresOutageTest, LeavesNothingInTheSession) {
-  // One connection: what a call leaves behind would be seen by the next, as behind a pooler in transaction mode.
+  // One connection: what a call leaves behind would be seen by the next, as behind a pooler in transaction
+  // mode.
   PostgresOptions options;
   options.pool_size = 1;
   options.statement_timeout = absl::Seconds(17);
@@ -243,7 +251,8 @@ TEST_P(PostgresOutageTest, WarnsOfAServerThatMayForget) {
   EXPECT_THAT(Value(postgres->DurabilityWarnings()), IsEmpty());
   Superuser("ALTER SYSTEM SET fsync = off");
   Superuser("SELECT pg_reload_conf()");
-  for (int i = 0; i < 500 && Value(postgres->DurabilityWarnings()).empty(); ++i) absl::SleepFor(absl::Milliseconds(10));
+  for (int i = 0; i < 500 && Value(postgres->DurabilityWarnings()).empty(); ++i)
+    absl::SleepFor(absl::Milliseconds(10));
   EXPECT_THAT(Value(postgres->DurabilityWarnings()), SizeIs(1));
   Superuser("ALTER SYSTEM RESET fsync");
   Superuser("SELECT pg_reload_conf()");

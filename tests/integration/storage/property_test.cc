@@ -1,6 +1,7 @@
-// Workers, a janitor and a person at two controllers do what they may do, at random and all at once, until the job is
-// done. Then each task was recorded exactly once, nothing is left over, and nobody ever waited for anybody in a circle.
-// A failing run prints its seed; DROVER_TEST_SEED=N replays the same decisions (not the same interleaving).
+// Workers, a janitor and a person at two controllers do what they may do, at random and all at once, until
+// the job is done. Then each task was recorded exactly once, nothing is left over, and nobody ever waited for
+// anybody in a circle. A failing run prints its seed; DROVER_TEST_SEED=N replays the same decisions (not the
+// same interleaving).
 #include <atomic>
 #include <cstdlib>
 #include <map>
@@ -40,18 +41,21 @@ struct World {
   std::vector<Storage*> controllers;
   JobId job;
   std::atomic<bool> over{false};
-  std::atomic<int64_t> recorded{0};       // tasks of segments that were said to be recorded for the first time
-  std::atomic<int64_t> unknown_tasks{0};  // tasks of segments whose first answer was COMMIT_UNKNOWN, then "already"
-  std::atomic<int> refused{0};            // kUnavailable: a deadlock, or a timeout
+  std::atomic<int64_t> recorded{0};  // tasks of segments that were said to be recorded for the first time
+  std::atomic<int64_t> unknown_tasks{
+      0};                       // tasks of segments whose first answer was COMMIT_UNKNOWN, then "already"
+  std::atomic<int> refused{0};  // kUnavailable: a deadlock, or a timeout
 
   Storage& Any(Dice& dice) { return *controllers[dice.Below(static_cast<uint32_t>(controllers.size()))]; }
   // Whether to ask again; anything but the expected errors fails the test.
   bool Again(const absl::Status& status) {
     if (status.ok()) return false;
-    if (status.code() == absl::StatusCode::kUnavailable && std::string(status.message()).find("failpoint") == std::string::npos) {
+    if (status.code() == absl::StatusCode::kUnavailable &&
+        std::string(status.message()).find("failpoint") == std::string::npos) {
       ++refused;
       ADD_FAILURE() << status;
-    } else if (status.code() != absl::StatusCode::kUnavailable && status.code() != absl::StatusCode::kUnknown) {
+    } else if (status.code() != absl::StatusCode::kUnavailable &&
+               status.code() != absl::StatusCode::kUnknown) {
       ADD_FAILURE() << status;
       over = true;
       return false;
@@ -139,9 +143,8 @@ class Worker {
 
   void Claim() {
     const ClaimSlot slot{session_.session_id, attachment_, 1 + dice_.Below(60)};
-    const auto claimed = world_.Any(dice_).Claim(world_.job, {slot}, 1 + static_cast<int>(dice_.Below(4)), [] {
-      return NewLeaseId(SystemRandom());
-    });
+    const auto claimed = world_.Any(dice_).Claim(world_.job, {slot}, 1 + static_cast<int>(dice_.Below(4)),
+                                                 [] { return NewLeaseId(SystemRandom()); });
     if (!claimed.ok()) {
       world_.Again(claimed.status());  // in doubt: it does not know of those leases; Reconcile returns them
       return;
@@ -187,8 +190,7 @@ class Worker {
           EXPECT_TRUE(resent || asked_again);
           if (!resent) world_.unknown_tasks += tasks;
           break;
-        case kLost:
-          lost = true;
+        case kLost: lost = true;
       }
     }
     if (lost || held.left.empty()) {
@@ -266,7 +268,8 @@ void RunPerson(World& world, uint64_t seed) {
   Dice dice(seed);
   while (!world.over) {
     Storage& controller = world.Any(dice);
-    constexpr Cause kCauses[] = {Cause::kPause, Cause::kResume, Cause::kResume, Cause::kSettle, Cause::kPreempted};
+    constexpr Cause kCauses[] = {Cause::kPause, Cause::kResume, Cause::kResume, Cause::kSettle,
+                                 Cause::kPreempted};
     const Cause cause = kCauses[dice.Below(5)];
     const auto changed = controller.ChangeJob(
         world.job,
@@ -327,10 +330,12 @@ class PropertyTest : public StorageTest {
     EXPECT_EQ(world.refused, 0) << "somebody waited in a circle";
     // The counters are not the oracle: the stored sets are.
     for (size_t i = 0; i < sizes.size(); ++i) {
-      EXPECT_EQ(RecordedOf(world.job, static_cast<BatchNo>(i), sizes[i]), TaskSet::All(static_cast<size_t>(sizes[i])));
+      EXPECT_EQ(RecordedOf(world.job, static_cast<BatchNo>(i), sizes[i]),
+                TaskSet::All(static_cast<size_t>(sizes[i])));
     }
     EXPECT_LE(world.recorded, tasks);
-    EXPECT_GE(world.recorded + world.unknown_tasks, tasks) << "something was recorded that nobody was told of";
+    EXPECT_GE(world.recorded + world.unknown_tasks, tasks)
+        << "something was recorded that nobody was told of";
     EXPECT_THAT(Value(storage().ListStrandedLeases(10)), IsEmpty());
     EXPECT_THAT(Claim(world.job, CreateSession()), IsEmpty());
     std::vector<JobEvent> events = Value(storage().ListEvents(world.job));
@@ -344,7 +349,8 @@ TEST_P(PropertyTest, EachTaskIsRecordedOnceWhateverHappensAtOnce) {
 }
 
 TEST_P(PropertyTest, TransactionsOnTheSameLeasesNeverWaitInACircle) {
-  // Two controllers record the same groups of many leases, in different orders, while others mark and return some.
+  // Two controllers record the same groups of many leases, in different orders, while others mark and return
+  // some.
   const uint64_t seed = Seed();
   SCOPED_TRACE(absl::StrCat("DROVER_TEST_SEED=", seed));
   constexpr int kLeases = 40;
@@ -363,7 +369,8 @@ TEST_P(PropertyTest, TransactionsOnTheSameLeasesNeverWaitInACircle) {
       std::vector<SegmentWrite> group;
       for (const ClaimedLease& lease : leases) {
         const uint32_t task = static_cast<uint32_t>(sequence) - 1;
-        group.push_back(Segment(lease, lease.batch_no < kLeases / 2 ? session : victim, sequence, Range(task, task + 1)));
+        group.push_back(
+            Segment(lease, lease.batch_no < kLeases / 2 ? session : victim, sequence, Range(task, task + 1)));
       }
       std::shuffle(group.begin(), group.end(), engine);
       EXPECT_THAT(controller.Record(job, group, {}).status(), IsOk());
@@ -383,7 +390,8 @@ TEST_P(PropertyTest, TransactionsOnTheSameLeasesNeverWaitInACircle) {
     // The victim's leases come back one after the other.
     for (const ClaimedLease& lease : others) {
       std::vector<Storage::OwnedLease> owned;
-      for (const ClaimedLease& each : others) owned.push_back(Owned(job, each, each.batch_no == lease.batch_no ? victim : session));
+      for (const ClaimedLease& each : others)
+        owned.push_back(Owned(job, each, each.batch_no == lease.batch_no ? victim : session));
       EXPECT_EQ(Value(storage().ReturnLeases(job, owned, CameBack::kLost)), 1);
       Claim(job, victim, 2, 1);
     }

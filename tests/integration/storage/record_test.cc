@@ -131,9 +131,9 @@ TEST_P(RecordTest, TakesTheSegmentsOfALeaseInTheirOrderWithinOneGroup) {
   const SessionId session = CreateSession();
   const std::vector<ClaimedLease> leases = Claim(job, session);
 
-  const RecordResult result = Record(
-      job, {Segment(leases[0], session, 3, Range(4, 6)), WholeBatch(leases[1], session),
-            Segment(leases[0], session, 1, Range(0, 2)), Segment(leases[0], session, 2, Range(2, 4))});
+  const RecordResult result =
+      Record(job, {Segment(leases[0], session, 3, Range(4, 6)), WholeBatch(leases[1], session),
+                   Segment(leases[0], session, 1, Range(0, 2)), Segment(leases[0], session, 2, Range(2, 4))});
 
   EXPECT_THAT(result.results, ElementsAre(kRecorded, kRecorded, kRecorded, kRecorded));
   EXPECT_THAT(result.lease_ended, ElementsAre(true, true, false, false));
@@ -333,7 +333,8 @@ TEST_P(RecordTest, ACommitWhoseResultIsUnknownIsSubmittedAgainWithoutHarm) {
   const std::vector<SegmentWrite> group = {WholeBatch(leases[0], session), back};
   {
     const failpoint::Scoped point("storage.record.after_commit=error");
-    EXPECT_THAT(storage().Record(job, group, {}).status(), IsError(absl::StatusCode::kUnknown, "COMMIT_UNKNOWN"));
+    EXPECT_THAT(storage().Record(job, group, {}).status(),
+                IsError(absl::StatusCode::kUnknown, "COMMIT_UNKNOWN"));
   }
 
   EXPECT_THAT(Record(job, group).results, ElementsAre(kAlready, kAlready));
@@ -347,7 +348,8 @@ TEST_P(RecordTest, NothingIsLeftOfARecordThatWasRolledBack) {
   const ClaimedLease lease = Claim(job, session)[0];
   {
     const failpoint::Scoped point("storage.record.before_commit=error");
-    EXPECT_EQ(storage().Record(job, {WholeBatch(lease, session)}, {}).status().code(), absl::StatusCode::kUnavailable);
+    EXPECT_EQ(storage().Record(job, {WholeBatch(lease, session)}, {}).status().code(),
+              absl::StatusCode::kUnavailable);
   }
 
   EXPECT_EQ(Get(job).snapshot.succeeded, 0);
@@ -361,7 +363,8 @@ TEST_P(RecordTest, ReadsOutcomesBackInBatchOrder) {
   const std::vector<ClaimedLease> leases = Claim(job, session);
   SegmentWrite failing = Segment(leases[2], session, 1, Range(1, 3), 1);
   failing.payload = std::string("\0payload\xff", 9);
-  ASSERT_THAT(Record(job, {failing, WholeBatch(leases[0], session)}).results, ElementsAre(kRecorded, kRecorded));
+  ASSERT_THAT(Record(job, {failing, WholeBatch(leases[0], session)}).results,
+              ElementsAre(kRecorded, kRecorded));
 
   const std::vector<StoredSegment> all = Value(storage().ReadSegments(job, 0, 3, false));
   ASSERT_THAT(all, SizeIs(2));

@@ -11,7 +11,9 @@
 namespace drover::postgres {
 namespace {
 
-int64_t TimeoutMillis(absl::Duration timeout) { return std::max<int64_t>(1, absl::ToInt64Milliseconds(timeout)); }
+int64_t TimeoutMillis(absl::Duration timeout) {
+  return std::max<int64_t>(1, absl::ToInt64Milliseconds(timeout));
+}
 
 std::string BeginScript(std::string_view begin, const PostgresOptions& options) {
   return StrCat(begin, "; SET LOCAL statement_timeout = ", TimeoutMillis(options.statement_timeout),
@@ -21,11 +23,12 @@ std::string BeginScript(std::string_view begin, const PostgresOptions& options) 
 }
 
 absl::Status Unavailable(std::string_view name, std::string_view what) {
-  return Error(absl::StatusCode::kUnavailable, "DATABASE_UNAVAILABLE", StrCat(name, ": ", StripWhitespace(what)));
+  return Error(absl::StatusCode::kUnavailable, "DATABASE_UNAVAILABLE",
+               StrCat(name, ": ", StripWhitespace(what)));
 }
 
-// SQLSTATEs (appendix A of PostgreSQL's manual) that say "not now": the transaction was rolled back, and may succeed when
-// it is tried again.
+// SQLSTATEs (appendix A of PostgreSQL's manual) that say "not now": the transaction was rolled back, and may
+// succeed when it is tried again.
 bool IsPassing(std::string_view state) {
   return StartsWith(state, "08") ||  // connection exception
          StartsWith(state, "40") ||  // serialization failure, deadlock
@@ -45,7 +48,8 @@ absl::Status FromSqlError(std::string_view name, const pqxx::sql_error& error) {
     return Error(absl::StatusCode::kInvalidArgument, "INVALID_TEXT", text);  // not UTF-8, or a NUL
   }
   if (StartsWith(state, "42") || state == "3F000") {
-    return Error(absl::StatusCode::kFailedPrecondition, "SCHEMA_MISMATCH", text);  // not migrated, or no privilege
+    return Error(absl::StatusCode::kFailedPrecondition, "SCHEMA_MISMATCH",
+                 text);  // not migrated, or no privilege
   }
   return Error(absl::StatusCode::kInternal, "DATABASE_REFUSED", text);  // a constraint, or a bug
 }
@@ -65,7 +69,8 @@ bool RollBack(Connection& connection) {
 }  // namespace
 
 pqxx::result Tx::BinaryQuery(const std::string& sql) {
-  // Only a binary cursor makes the server answer a simple query in binary format. The cursor ends with the transaction.
+  // Only a binary cursor makes the server answer a simple query in binary format. The cursor ends with the
+  // transaction.
   const std::string cursor = StrCat("c", ++cursors_);
   return work_.exec(StrCat("DECLARE ", cursor, " BINARY CURSOR FOR ", sql, "; FETCH ALL FROM ", cursor));
 }

@@ -1,13 +1,13 @@
 // Transactions on the pool, and the one place where libpqxx's exceptions become statuses.
 //
 //   absl::Status status = db.Write("set_priority", [&](Tx& tx) -> absl::Status {
-//     const pqxx::result rows = tx.Query("UPDATE drover.job_state SET priority = $2 WHERE job_id = $1", id, priority);
-//     if (rows.affected_rows() == 0) return JobNotFound(id);    // rolls back
-//     return absl::OkStatus();                                  // commits
+//     const pqxx::result rows = tx.Query("UPDATE … WHERE job_id = $1", job_id, priority);
+//     if (rows.affected_rows() == 0) return JobNotFound(job_id);    // rolls back
+//     return absl::OkStatus();                                      // commits
 //   });
 //
-// READ COMMITTED. Statement, lock and idle timeouts and synchronous_commit are set by SET LOCAL with the BEGIN, in one
-// message: no state is left in the session, so PgBouncer's transaction mode serves.
+// READ COMMITTED. Statement, lock and idle timeouts and synchronous_commit are set by SET LOCAL with the
+// BEGIN, in one message: no state is left in the session, so PgBouncer's transaction mode serves.
 #ifndef DROVER_SERVICES_CONTROLLER_STORAGE_POSTGRES_DB_H_
 #define DROVER_SERVICES_CONTROLLER_STORAGE_POSTGRES_DB_H_
 
@@ -38,8 +38,8 @@ class Tx {
   pqxx::result Query(const std::string& sql, Args&&... args) {
     return work_.exec_params(sql, std::forward<Args>(args)...);
   }
-  // One SELECT without parameters whose result is in binary format, for bytea that is large (ReadBinary). Cast
-  // everything else to text. `sql` must hold no foreign text: numbers and checked UUIDs only.
+  // One SELECT without parameters whose result is in binary format, for bytea that is large (ReadBinary).
+  // Cast everything else to text. `sql` must hold no foreign text: numbers and checked UUIDs only.
   pqxx::result BinaryQuery(const std::string& sql);
   // Statements without parameters, in one message.
   pqxx::result Script(const std::string& sql) { return work_.exec(sql); }
@@ -56,9 +56,10 @@ class Db {
 
   using Body = absl::FunctionRef<absl::Status(Tx&)>;
 
-  // Runs `body` in a transaction; commits if it returns OK, else rolls back and returns its status. Errors are those
-  // of storage.h: kUnavailable, kUnknown (COMMIT_UNKNOWN), kInternal; never throws. `body` runs once.
-  // Failpoints: storage.NAME.before_commit (error: rolled back), storage.NAME.after_commit (error: COMMIT_UNKNOWN).
+  // Runs `body` in a transaction; commits if it returns OK, else rolls back and returns its status. Errors
+  // are those of storage.h: kUnavailable, kUnknown (COMMIT_UNKNOWN), kInternal; never throws. `body` runs
+  // once. Failpoints: storage.NAME.before_commit (error: rolled back), storage.NAME.after_commit (error:
+  // COMMIT_UNKNOWN).
   absl::Status Write(std::string_view name, Body body);
   // The same for what only reads: a failed COMMIT is kUnavailable.
   absl::Status Read(std::string_view name, Body body);

@@ -1,4 +1,5 @@
-// Duties: the right of one controller to do one piece of a job's work. Only the database's clock says when one is due.
+// Duties: the right of one controller to do one piece of a job's work. Only the database's clock says when
+// one is due.
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 #include "services/controller/storage/postgres/db.h"
@@ -26,8 +27,8 @@ absl::StatusOr<std::string> HoldDuty(Tx& tx, const Duty& duty) {
 }
 
 void DropDuty(Tx& tx, const Duty& duty) {
-  tx.Query("DELETE FROM drover.duties WHERE job_id = $1 AND kind = $2::smallint AND part = $3::int", duty.job_id,
-           static_cast<int>(duty.kind), duty.part);
+  tx.Query("DELETE FROM drover.duties WHERE job_id = $1 AND kind = $2::smallint AND part = $3::int",
+           duty.job_id, static_cast<int>(duty.kind), duty.part);
 }
 
 void WakeFinishDuty(Tx& tx, const JobId& job_id) {
@@ -61,8 +62,8 @@ constexpr char kAcquireSql[] = R"sql(
 }  // namespace
 
 absl::StatusOr<std::vector<Duty>> PostgresStorage::AcquireDuties(const std::string& owner,
-                                                                 const std::vector<DutyKind>& kinds, int limit,
-                                                                 absl::Duration lease) {
+                                                                 const std::vector<DutyKind>& kinds,
+                                                                 int limit, absl::Duration lease) {
   std::vector<int16_t> numbers;
   for (const DutyKind kind : kinds) numbers.push_back(static_cast<int16_t>(kind));
   std::vector<Duty> duties;
@@ -85,7 +86,8 @@ absl::StatusOr<std::vector<Duty>> PostgresStorage::AcquireDuties(const std::stri
   return duties;
 }
 
-absl::StatusOr<std::vector<bool>> PostgresStorage::RenewDuties(const std::vector<Duty>& duties, absl::Duration lease) {
+absl::StatusOr<std::vector<bool>> PostgresStorage::RenewDuties(const std::vector<Duty>& duties,
+                                                               absl::Duration lease) {
   std::vector<bool> held(duties.size(), false);
   if (duties.empty()) return held;
   std::vector<std::string_view> jobs;
@@ -102,14 +104,16 @@ absl::StatusOr<std::vector<bool>> PostgresStorage::RenewDuties(const std::vector
   const absl::Status status = db_->WriteVital("renew_duties", [&](Tx& tx) -> absl::Status {
     tx.Query(R"sql(
         SELECT FROM drover.duties d
-        JOIN unnest($1::uuid[], $2::smallint[], $3::int[]) AS k (job_id, kind, part) USING (job_id, kind, part)
+        JOIN unnest($1::uuid[], $2::smallint[], $3::int[]) AS k (job_id, kind, part)
+          USING (job_id, kind, part)
         ORDER BY d.job_id, d.kind, d.part FOR UPDATE OF d)sql",
              UuidArray(jobs), Int2Array(kinds), Int4Array(parts));
     const pqxx::result rows = tx.Query(R"sql(
         UPDATE drover.duties d SET due_at = clock_timestamp() + $5::bigint * interval '1 microsecond'
         FROM unnest($1::uuid[], $2::smallint[], $3::int[], $4::bigint[]) WITH ORDINALITY
           AS k (job_id, kind, part, epoch, i)
-        WHERE d.job_id = k.job_id AND d.kind = k.kind AND d.part = k.part AND d.epoch = k.epoch AND d.owner IS NOT NULL
+        WHERE d.job_id = k.job_id AND d.kind = k.kind AND d.part = k.part AND d.epoch = k.epoch
+          AND d.owner IS NOT NULL
         RETURNING k.i)sql",
                                        UuidArray(jobs), Int2Array(kinds), Int4Array(parts), Int8Array(epochs),
                                        absl::ToInt64Microseconds(lease));

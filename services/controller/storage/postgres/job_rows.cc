@@ -31,8 +31,10 @@ constexpr char kApplySql[] = R"sql(
       previous_state = CASE WHEN s.state = $2::smallint THEN s.previous_state ELSE s.state END,
       state_at = CASE WHEN s.state = $2::smallint THEN s.state_at ELSE statement_timestamp() END,
       active_time = s.active_time +
-          CASE WHEN s.state IN (5, 6) AND s.state <> $2::smallint THEN statement_timestamp() - s.state_at ELSE '0' END,
-      started_at = CASE WHEN $2::smallint = 5 THEN coalesce(s.started_at, statement_timestamp()) ELSE s.started_at END,
+        CASE WHEN s.state IN (5, 6) AND s.state <> $2::smallint THEN statement_timestamp() - s.state_at
+             ELSE '0' END,
+      started_at =
+        CASE WHEN $2::smallint = 5 THEN coalesce(s.started_at, statement_timestamp()) ELSE s.started_at END,
       ended_at = CASE WHEN $2::smallint IN (9, 11, 13) THEN statement_timestamp() ELSE s.ended_at END,
       version = s.version + 1,
       reason_code = CASE WHEN $9 THEN s.reason_code ELSE $3 END,

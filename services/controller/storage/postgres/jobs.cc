@@ -25,15 +25,18 @@ constexpr char kFindRequestIdSql[] = R"sql(
 
 constexpr char kInsertJobSql[] = R"sql(
   INSERT INTO drover.jobs
-    (job_id, namespace, request, operation, min_revision, stores, worker_stores, creator, manifest_pin, policy_enabled,
-     policy_failed_fraction, policy_minimum_executed, policy_failed_tasks, policy_pause, report_wanted, created_at)
-  VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, nullif($13, '')::bigint, $14, $15, $16)
+    (job_id, namespace, request, operation, min_revision, stores, worker_stores, creator, manifest_pin,
+     policy_enabled, policy_failed_fraction, policy_minimum_executed, policy_failed_tasks, policy_pause,
+     report_wanted, created_at)
+  VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, nullif($13, '')::bigint, $14,
+          $15, $16)
   ON CONFLICT (job_id) DO NOTHING)sql";
 
 constexpr char kInsertStateSql[] = R"sql(
   WITH state AS (
     INSERT INTO drover.job_state
-      (job_id, state, previous_state, priority, version, confirmation_required, state_at, report_state, reason_caller)
+      (job_id, state, previous_state, priority, version, confirmation_required, state_at, report_state,
+       reason_caller)
     VALUES ($1, 1, 0, $2, 1, $3, statement_timestamp(), CASE WHEN $4::boolean THEN 1 ELSE 0 END, $5)
   ), duty AS (
     INSERT INTO drover.duties (job_id, kind, part, due_at, created_at)
@@ -42,62 +45,75 @@ constexpr char kInsertStateSql[] = R"sql(
   INSERT INTO drover.events (job_id, version, at, state, priority, type, caller)
   VALUES ($1, 1, statement_timestamp(), 1, $2, 'JobCreated', $5))sql";
 
-#define DROVER_MICROS(expression) "(extract(epoch FROM " expression ") * 1000000)::bigint"
+// What ReadJob reads after the columns of the snapshot; times are microseconds since the epoch.
+constexpr char kJobColumns[] = R"sql(
+    s.job_id, s.version, s.unconfirmed, s.reason_message, s.reason_caller, s.failures::text AS failures,
+    (extract(epoch FROM s.state_at) * 1000000)::bigint AS state_at,
+    (extract(epoch FROM s.started_at) * 1000000)::bigint AS started_at,
+    (extract(epoch FROM s.ended_at) * 1000000)::bigint AS ended_at,
+    (extract(epoch FROM s.active_time +
+      CASE WHEN s.state IN (5, 6) THEN statement_timestamp() - s.state_at ELSE '0' END) * 1000000)::bigint AS active,
+    s.report_state, (extract(epoch FROM s.report_settled_at) * 1000000)::bigint AS report_settled_at,
+    s.report_files, s.report_files_written, r.manifest_key, r.error,
+    j.namespace, j.request, j.operation, j.min_revision, j.stores::text AS stores,
+    j.worker_stores::text AS worker_stores, j.creator, j.manifest_pin,
+    j.policy_enabled, j.policy_failed_fraction, j.policy_minimum_executed, j.policy_failed_tasks, j.policy_pause,
+    j.report_wanted, (extract(epoch FROM j.created_at) * 1000000)::bigint AS created_at)sql";
 
-// What ReadJob reads after the columns of the snapshot, which are 0 to 11.
-constexpr char kJobColumns[] =
-    "s.job_id, s.version, s.unconfirmed, s.reason_message, s.reason_caller, s.failures::text, "  // 12
-    DROVER_MICROS("s.state_at") ", " DROVER_MICROS("s.started_at") ", " DROVER_MICROS("s.ended_at") ", "  // 18
-    DROVER_MICROS("s.active_time + CASE WHEN s.state IN (5, 6) THEN statement_timestamp() - s.state_at ELSE '0' END")
-    ", s.report_state, " DROVER_MICROS("s.report_settled_at") ", s.report_files, s.report_files_written, "  // 22
-    "r.manifest_key, r.error, "  // 26
-    "j.namespace, j.request, j.operation, j.min_revision, j.stores::text, j.worker_stores::text, j.creator, "  // 28
-    "j.manifest_pin, j.policy_enabled, j.policy_failed_fraction, j.policy_minimum_executed, j.policy_failed_tasks, "  // 35
-    "j.policy_pause, j.report_wanted, " DROVER_MICROS("j.created_at") " ";  // 40
+// By the key of leases, or index leases_owned.
+constexpr char kLeasedTasks[] = R"sql(,
+    (SELECT coalesce(sum(l.task_count - l.done), 0) FROM drover.leases l
+     WHERE l.job_id = s.job_id AND l.session_id IS NOT NULL) AS leased_tasks)sql";
 
-constexpr char kJobTables[] =
-    "FROM drover.job_state s JOIN drover.jobs j ON j.job_id = s.job_id "
-    "LEFT JOIN drover.reports r ON r.job_id = s.job_id ";
+constexpr char kJobTables[] = R"sql(
+  FROM drover.job_state s JOIN drover.jobs j ON j.job_id = s.job_id
+  LEFT JOIN drover.reports r ON r.job_id = s.job_id )sql";
 
 std::string JobSelect() { return StrCat("SELECT ", kSnapshotColumns, ", ", kJobColumns); }
 
+JobSpec ReadSpec(const pqxx::row& row) {
+  JobSpec spec;
+  spec.job_id = ReadText(row["job_id"]);
+  spec.name_space = ReadText(row["namespace"]);
+  spec.request = ReadBytes(row["request"]);
+  spec.operation = ReadText(row["operation"]);
+  spec.min_revision = row["min_revision"].as<int32_t>();
+  spec.stores = nlohmann::json::parse(ReadText(row["stores"])).get<std::map<std::string, std::string>>();
+  spec.worker_stores = nlohmann::json::parse(ReadText(row["worker_stores"])).get<std::vector<std::string>>();
+  spec.creator = ReadText(row["creator"]);
+  spec.manifest_pin = ReadText(row["manifest_pin"]);
+  lifecycle::FailurePolicy& policy = spec.failure_policy;
+  policy.enabled = row["policy_enabled"].as<bool>();
+  policy.failed_fraction = row["policy_failed_fraction"].as<double>();
+  policy.minimum_executed = row["policy_minimum_executed"].as<int64_t>();
+  if (!row["policy_failed_tasks"].is_null()) policy.failed_tasks = row["policy_failed_tasks"].as<int64_t>();
+  policy.pause = row["policy_pause"].as<bool>();
+  spec.confirmation_required = row["confirmation_required"].as<bool>();
+  spec.report_wanted = row["report_wanted"].as<bool>();
+  spec.created = ReadTime(row["created_at"]).value_or(absl::InfinitePast());
+  return spec;
+}
+
 JobRecord ReadJob(const pqxx::row& row) {
   JobRecord job;
+  job.spec = ReadSpec(row);
   job.snapshot = ReadSnapshot(row);
-  job.priority = row[kSnapshotPriority].as<int32_t>();
-  JobSpec& spec = job.spec;
-  spec.job_id = ReadText(row[12]);
-  job.version = row[13].as<int64_t>();
-  job.unconfirmed = row[14].as<int64_t>();
-  job.reason_message = ReadText(row[15]);
-  job.reason_caller = ReadText(row[16]);
-  job.failures = FailuresFromJson(ReadText(row[17]));
-  job.state_time = ReadTime(row[18]).value_or(absl::InfinitePast());
-  job.start_time = ReadTime(row[19]);
-  job.end_time = ReadTime(row[20]);
-  job.active = absl::Microseconds(row[21].as<int64_t>());
-  job.report_state = static_cast<ReportState>(row[22].as<int>());
-  job.report_settled = ReadTime(row[23]);
-  job.report_files = row[24].as<int32_t>();
-  job.report_files_written = row[25].as<int32_t>();
-  job.report_manifest_key = ReadText(row[26]);
-  job.report_error = ReadText(row[27]);
-  spec.name_space = ReadText(row[28]);
-  spec.request = ReadBytes(row[29]);
-  spec.operation = ReadText(row[30]);
-  spec.min_revision = row[31].as<int32_t>();
-  spec.stores = nlohmann::json::parse(ReadText(row[32])).get<std::map<std::string, std::string>>();
-  spec.worker_stores = nlohmann::json::parse(ReadText(row[33])).get<std::vector<std::string>>();
-  spec.creator = ReadText(row[34]);
-  spec.manifest_pin = ReadText(row[35]);
-  spec.failure_policy.enabled = row[36].as<bool>();
-  spec.failure_policy.failed_fraction = row[37].as<double>();
-  spec.failure_policy.minimum_executed = row[38].as<int64_t>();
-  if (!row[39].is_null()) spec.failure_policy.failed_tasks = row[39].as<int64_t>();
-  spec.failure_policy.pause = row[40].as<bool>();
-  spec.report_wanted = row[41].as<bool>();
-  spec.created = ReadTime(row[42]).value_or(absl::InfinitePast());
-  spec.confirmation_required = job.snapshot.confirmation_required;
+  job.priority = row["priority"].as<int32_t>();
+  job.version = row["version"].as<int64_t>();
+  job.unconfirmed = row["unconfirmed"].as<int64_t>();
+  job.reason_message = ReadText(row["reason_message"]);
+  job.reason_caller = ReadText(row["reason_caller"]);
+  job.failures = FailuresFromJson(ReadText(row["failures"]));
+  job.state_time = ReadTime(row["state_at"]).value_or(absl::InfinitePast());
+  job.start_time = ReadTime(row["started_at"]);
+  job.end_time = ReadTime(row["ended_at"]);
+  job.active = absl::Microseconds(row["active"].as<int64_t>());
+  job.report_state = static_cast<ReportState>(row["report_state"].as<int>());
+  job.report_settled = ReadTime(row["report_settled_at"]);
+  job.report_files = row["report_files"].as<int32_t>();
+  job.report_files_written = row["report_files_written"].as<int32_t>();
+  job.report_manifest_key = ReadText(row["manifest_key"]);
+  job.report_error = ReadText(row["error"]);
   return job;
 }
 
@@ -149,17 +165,13 @@ absl::StatusOr<Storage::Created> PostgresStorage::CreateJob(const NewJob& job) {
 absl::StatusOr<JobRecord> PostgresStorage::GetJob(const JobId& job_id) {
   if (!IsUuid(job_id)) return JobNotFound(job_id);
   JobRecord job;
-  // By keys; leased tasks by index leases_by_session's sister leases_owned.
+  // By keys; a person's call.
   const absl::Status status = db_->Read("get_job", [&](Tx& tx) -> absl::Status {
     const pqxx::result rows =
-        tx.Query(StrCat(JobSelect(),
-                        ", (SELECT coalesce(sum(l.task_count - l.done), 0) FROM drover.leases l "
-                        "WHERE l.job_id = s.job_id AND l.session_id IS NOT NULL) ",
-                        kJobTables, "WHERE s.job_id = $1"),
-                 job_id);
+        tx.Query(StrCat(JobSelect(), kLeasedTasks, kJobTables, "WHERE s.job_id = $1"), job_id);
     if (rows.empty()) return JobNotFound(job_id);
     job = ReadJob(rows[0]);
-    job.leased_tasks = rows[0][43].as<int64_t>();
+    job.leased_tasks = rows[0]["leased_tasks"].as<int64_t>();
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
@@ -196,7 +208,8 @@ absl::StatusOr<std::vector<Storage::JobPulse>> PostgresStorage::ReadPulses(const
   const absl::Status status = db_->Read("read_pulses", [&](Tx& tx) -> absl::Status {
     const pqxx::result rows = tx.Query(R"sql(
         SELECT job_id, version,
-               tasks + succeeded + failed + report_files + report_files_written + (report_settled_at IS NOT NULL)::int,
+               tasks + succeeded + failed + report_files + report_files_written
+                 + (report_settled_at IS NOT NULL)::int,
                state IN (9, 11, 13)
         FROM drover.job_state WHERE job_id = ANY($1::uuid[]))sql",
                                        UuidArray(jobs));
@@ -242,7 +255,8 @@ absl::StatusOr<bool> PostgresStorage::SetPriority(const JobId& job_id, int32_t p
           UPDATE drover.job_state SET priority = $2, version = version + 1 WHERE job_id = $1
           RETURNING job_id, version, state, priority)
         INSERT INTO drover.events (job_id, version, at, state, priority, type, caller)
-        SELECT job_id, version, statement_timestamp(), state, priority, 'JobPriorityChanged', $3 FROM changed)sql",
+        SELECT job_id, version, statement_timestamp(), state, priority, 'JobPriorityChanged', $3
+        FROM changed)sql",
              job_id, priority, caller);
     changed = true;
     return absl::OkStatus();
@@ -255,10 +269,11 @@ absl::StatusOr<std::vector<JobEvent>> PostgresStorage::ListEvents(const JobId& j
   std::vector<JobEvent> events;
   if (!IsUuid(job_id)) return events;
   const absl::Status status = db_->Read("list_events", [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows =
-        tx.Query("SELECT version, " DROVER_MICROS("at") ", type, coalesce(previous_state, 0), state, reason_code, "
-                 "reason_message, caller, priority FROM drover.events WHERE job_id = $1 ORDER BY version",
-                 job_id);
+    const pqxx::result rows = tx.Query(R"sql(
+            SELECT version, (extract(epoch FROM at) * 1000000)::bigint, type, coalesce(previous_state, 0), state,
+                   reason_code, reason_message, caller, priority
+            FROM drover.events WHERE job_id = $1 ORDER BY version)sql",
+                                       job_id);
     for (const pqxx::row& row : rows) {
       JobEvent event;
       event.job_id = job_id;

@@ -19,7 +19,8 @@ using namespace postgres;  // NOLINT(build/namespaces): this folder's own
 // owner meanwhile is left out.
 constexpr char kLockNamedSql[] = R"sql(
   SELECT l.batch_no, l.lease_id, l.batch_tasks, l.tasks, l.last_seq, l.done
-  FROM drover.leases l JOIN unnest($3::int[], $4::bigint[]) AS k (batch_no, lease_id) USING (batch_no, lease_id)
+  FROM drover.leases l
+  JOIN unnest($3::int[], $4::bigint[]) AS k (batch_no, lease_id) USING (batch_no, lease_id)
   WHERE l.job_id = $1 AND l.session_id = $2
   ORDER BY l.batch_no, l.lease_id FOR UPDATE OF l)sql";
 
@@ -32,7 +33,8 @@ constexpr char kMarkSql[] = R"sql(
 
 // Index leases_by_session.
 constexpr char kJobsOfOlderSql[] = R"sql(
-  SELECT DISTINCT job_id FROM drover.leases WHERE session_id = $1 AND attachment < $2::bigint ORDER BY job_id)sql";
+  SELECT DISTINCT job_id FROM drover.leases WHERE session_id = $1 AND attachment < $2::bigint
+  ORDER BY job_id)sql";
 
 constexpr char kLockOlderSql[] = R"sql(
   SELECT batch_no, lease_id, attachment FROM drover.leases
@@ -41,7 +43,8 @@ constexpr char kLockOlderSql[] = R"sql(
 
 constexpr char kLockFencedSql[] = R"sql(
   SELECT l.batch_no, l.lease_id, l.attachment FROM drover.leases l
-  JOIN unnest($2::int[], $3::bigint[], $4::uuid[], $5::bigint[]) AS k (batch_no, lease_id, session_id, attachment)
+  JOIN unnest($2::int[], $3::bigint[], $4::uuid[], $5::bigint[])
+      AS k (batch_no, lease_id, session_id, attachment)
     USING (batch_no, lease_id, session_id, attachment)
   WHERE l.job_id = $1
   ORDER BY l.batch_no, l.lease_id FOR UPDATE OF l)sql";
@@ -51,7 +54,8 @@ constexpr char kReturnSql[] = R"sql(
   UPDATE drover.leases l SET
     session_id = NULL, attachment = 0, came_back = $2::smallint, maybe_ran = maybe_ran OR $2::smallint = 1
   FROM unnest($3::int[], $4::bigint[]) AS k (batch_no, lease_id)
-  WHERE l.job_id = $1 AND l.batch_no = k.batch_no AND l.lease_id = k.lease_id AND l.session_id IS NOT NULL)sql";
+  WHERE l.job_id = $1 AND l.batch_no = k.batch_no AND l.lease_id = k.lease_id
+    AND l.session_id IS NOT NULL)sql";
 
 // Makes the locked leases of `rows` (batch, id) ownerless; how many.
 int64_t ReturnLocked(Tx& tx, const JobId& job_id, const pqxx::result& rows, CameBack how) {
@@ -159,7 +163,8 @@ absl::StatusOr<std::vector<Storage::OwnedLease>> PostgresStorage::ListOwnedLease
   const absl::Status status = db_->Read("list_owned_leases", [&](Tx& tx) -> absl::Status {
     const pqxx::result rows = tx.Query(R"sql(
         SELECT l.job_id, l.batch_no, l.lease_id, l.session_id, l.attachment FROM drover.leases l
-        JOIN unnest($1::uuid[], $2::bigint[]) AS k (session_id, attachment) USING (session_id, attachment))sql",
+        JOIN unnest($1::uuid[], $2::bigint[]) AS k (session_id, attachment)
+          USING (session_id, attachment))sql",
                                        UuidArray(sessions), Int8Array(numbers));
     for (const pqxx::row& row : rows) leases.push_back(ReadOwned(row));
     return absl::OkStatus();

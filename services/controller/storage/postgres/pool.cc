@@ -13,8 +13,9 @@
 namespace drover::postgres {
 namespace {
 
-// A dead server is noticed within keepalives_idle + keepalives_interval * keepalives_count, unsent data within
-// tcp_user_timeout; without them a query to a machine that has gone would block its thread for many minutes.
+// A dead server is noticed within keepalives_idle + keepalives_interval * keepalives_count, unsent data
+// within tcp_user_timeout; without them a query to a machine that has gone would block its thread for many
+// minutes.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kConnectDefaults = {{
     {"connect_timeout", "5"},
     {"keepalives_idle", "5"},

@@ -1,11 +1,11 @@
 // A bounded pool of connections to one database.
 //
-// One connection of a pool of four or more is kept for what can't wait: a controller whose pool is full of slow records must
-// still renew its sessions, or its workers stop themselves.
+// One connection of a pool of four or more is kept for what can't wait: a controller whose pool is full of
+// slow records must still renew its sessions, or its workers stop themselves.
 //
-// Connections are opened when needed and kept. One that broke is closed, and so are all idle ones of its time: they have
-// most likely lost the same server. While the database can't be reached, one caller at a time tries, with jittered
-// backoff between attempts; the others wait, each no longer than its own limit.
+// Connections are opened when needed and kept. One that broke is closed, and so are all idle ones of its
+// time: they have most likely lost the same server. While the database can't be reached, one caller at a time
+// tries, with jittered backoff between attempts; the others wait, each no longer than its own limit.
 #ifndef DROVER_SERVICES_CONTROLLER_STORAGE_POSTGRES_POOL_H_
 #define DROVER_SERVICES_CONTROLLER_STORAGE_POSTGRES_POOL_H_
 
@@ -36,8 +36,8 @@ class Pool {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  // A connection for the caller alone, which must give it back by Release; waits for at most `limit`. kUnavailable
-  // (DATABASE_UNAVAILABLE, or DATABASE_BUSY when all connections are in use).
+  // A connection for the caller alone, which must give it back by Release; waits for at most `limit`.
+  // kUnavailable (DATABASE_UNAVAILABLE, or DATABASE_BUSY when all connections are in use).
   absl::StatusOr<std::unique_ptr<Connection>> Acquire(absl::Duration limit, Urgency urgency);
   // Takes it back; `broken` ones are closed.
   void Release(std::unique_ptr<Connection> connection, bool broken);

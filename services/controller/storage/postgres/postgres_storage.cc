@@ -37,11 +37,13 @@ absl::StatusOr<std::vector<std::string>> PostgresStorage::DurabilityWarnings() {
     const pqxx::result rows =
         tx.Script("SELECT current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on'");
     if (!rows[0][0].as<bool>()) {
-      warnings.push_back("fsync is off in PostgreSQL: a crash of its machine may lose acknowledged outcomes, and the "
-                         "database with them");
+      warnings.push_back(
+          "fsync is off in PostgreSQL: a crash of its machine may lose acknowledged outcomes, and the "
+          "database with them");
     }
     if (!rows[0][1].as<bool>()) {
-      warnings.push_back("full_page_writes is off in PostgreSQL: a crash of its machine may damage the database");
+      warnings.push_back(
+          "full_page_writes is off in PostgreSQL: a crash of its machine may damage the database");
     }
     return absl::OkStatus();
   });
@@ -53,7 +55,8 @@ absl::StatusOr<std::unique_ptr<PostgresStorage>> OpenPostgres(const PostgresOpti
                                                               Random& random) {
   if (options.url.empty()) return BadOption("database.url", "must be given");
   if (options.pool_size < 1 || options.pool_size > kMaxPoolSize) {
-    return BadOption("database.pool_size", StrCat("must be 1 to ", kMaxPoolSize, ", got ", options.pool_size));
+    return BadOption("database.pool_size",
+                     StrCat("must be 1 to ", kMaxPoolSize, ", got ", options.pool_size));
   }
   for (const absl::Duration timeout :
        {options.statement_timeout, options.lock_timeout, options.idle_in_transaction_timeout}) {

@@ -21,16 +21,18 @@ using namespace postgres;  // NOLINT(build/namespaces): this folder's own
 
 // By the key of leases; rows come as they are once locked. A lease that got another id meanwhile is left out.
 constexpr char kLockLeasesSql[] = R"sql(
-  SELECT l.batch_no, l.lease_id, l.session_id, l.first_task, l.batch_tasks, l.tasks, l.task_count, l.done, l.last_seq,
-         l.maybe_ran, l.notes
-  FROM drover.leases l JOIN unnest($2::int[], $3::bigint[]) AS k (batch_no, lease_id) USING (batch_no, lease_id)
+  SELECT l.batch_no, l.lease_id, l.session_id, l.first_task, l.batch_tasks, l.tasks, l.task_count, l.done,
+         l.last_seq, l.maybe_ran, l.notes
+  FROM drover.leases l
+  JOIN unnest($2::int[], $3::bigint[]) AS k (batch_no, lease_id) USING (batch_no, lease_id)
   WHERE l.job_id = $1
   ORDER BY l.batch_no, l.lease_id FOR UPDATE OF l)sql";
 
 // The key filter. By the key of outcome_segments.
 constexpr char kStoredKeysSql[] = R"sql(
   SELECT s.batch_no, s.lease_id, s.seq FROM drover.outcome_segments s
-  JOIN unnest($2::int[], $3::bigint[], $4::bigint[]) AS k (batch_no, lease_id, seq) USING (batch_no, lease_id, seq)
+  JOIN unnest($2::int[], $3::bigint[], $4::bigint[]) AS k (batch_no, lease_id, seq)
+    USING (batch_no, lease_id, seq)
   WHERE s.job_id = $1)sql";
 
 constexpr char kInsertSegmentsSql[] = R"sql(
@@ -52,9 +54,11 @@ constexpr char kUpdateLeasesSql[] = R"sql(
 
 constexpr char kGivenBackSql[] = R"sql(
   INSERT INTO drover.leases
-    (job_id, batch_no, lease_id, first_task, batch_tasks, tasks, task_count, maybe_ran, notes, attachment, came_back)
+    (job_id, batch_no, lease_id, first_task, batch_tasks, tasks, task_count, maybe_ran, notes, attachment,
+     came_back)
   SELECT $1::uuid, k.*, 0, 2
-  FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::int[], $6::bytea[], $7::int[], $8::boolean[], $9::bytea[])
+  FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::int[], $6::bytea[], $7::int[], $8::boolean[],
+              $9::bytea[])
     AS k)sql";
 
 // A lease row as this transaction has it locked, and as the segments change it.

@@ -22,8 +22,8 @@ constexpr char kPlanFilesSql[] = R"sql(
     INSERT INTO drover.report_files
       (job_id, part, failed_rows, first_batch, end_batch, key, written, file_rows, bytes, md5, sha256)
     SELECT $1::uuid, k.* FROM
-      unnest($2::int[], $3::boolean[], $4::int[], $5::int[], $6::text[], $7::boolean[], $8::bigint[], $9::bigint[],
-             $10::text[], $11::text[]) AS k
+      unnest($2::int[], $3::boolean[], $4::int[], $5::int[], $6::text[], $7::boolean[], $8::bigint[],
+             $9::bigint[], $10::text[], $11::text[]) AS k
     RETURNING job_id, part, written)
   INSERT INTO drover.duties (job_id, kind, part, due_at, created_at)
   SELECT job_id, 3, part, statement_timestamp(), statement_timestamp() FROM files WHERE NOT written)sql";
@@ -51,7 +51,8 @@ ReportFile ReadFile(const pqxx::row& row) {
 
 std::optional<ReportPlan> ReadPlan(Tx& tx, const JobId& job_id) {
   const pqxx::result reports = tx.Query(R"sql(
-      SELECT (extract(epoch FROM created_at) * 1000000)::bigint, (extract(epoch FROM deadline) * 1000000)::bigint
+      SELECT (extract(epoch FROM created_at) * 1000000)::bigint,
+             (extract(epoch FROM deadline) * 1000000)::bigint
       FROM drover.reports WHERE job_id = $1 AND created_at IS NOT NULL)sql",
                                         job_id);
   if (reports.empty()) return std::nullopt;

@@ -1,4 +1,5 @@
-// Sessions: rows that stand alone, in no transaction with anything else. Only the database's clock says when one expires.
+// Sessions: rows that stand alone, in no transaction with anything else. Only the database's clock says when
+// one expires.
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 #include "services/controller/storage/postgres/db.h"
@@ -28,7 +29,8 @@ absl::Status PostgresStorage::CreateSession(const SessionInfo& info, absl::Durat
     // The same id is the same call again, after a commit in doubt.
     tx.Query(R"sql(
         INSERT INTO drover.sessions
-          (session_id, attachment, created_at, expires_at, draining, token_hash, name, version, controller, hello)
+          (session_id, attachment, created_at, expires_at, draining, token_hash, name, version, controller,
+           hello)
         VALUES ($1, $2, clock_timestamp(), clock_timestamp() + $3::bigint * interval '1 microsecond',
                 $4, $5, $6, $7, $8, $9)
         ON CONFLICT (session_id) DO NOTHING)sql",
@@ -41,10 +43,12 @@ absl::Status PostgresStorage::CreateSession(const SessionInfo& info, absl::Durat
 absl::Status PostgresStorage::CheckSession(const SessionId& session, const std::string& token_hash) {
   if (!IsUuid(session)) return SessionGone();
   return db_->Read("check_session", [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows = tx.Query("SELECT token_hash FROM drover.sessions WHERE session_id = $1", session);
+    const pqxx::result rows =
+        tx.Query("SELECT token_hash FROM drover.sessions WHERE session_id = $1", session);
     if (rows.empty()) return SessionGone();
     if (!SameSecret(ReadText(rows[0][0]), token_hash)) {
-      return Error(absl::StatusCode::kPermissionDenied, "RESUME_TOKEN", "the resume token is not that session's");
+      return Error(absl::StatusCode::kPermissionDenied, "RESUME_TOKEN",
+                   "the resume token is not that session's");
     }
     return absl::OkStatus();
   });
@@ -54,13 +58,14 @@ absl::StatusOr<RaiseResult> PostgresStorage::RaiseAttachment(const SessionInfo& 
   RaiseResult result = RaiseResult::kGone;
   if (!IsUuid(info.session_id)) return result;
   const absl::Status status = db_->Write("raise_attachment", [&](Tx& tx) -> absl::Status {
-    const pqxx::result raised = tx.Query(R"sql(
+    const pqxx::result raised =
+        tx.Query(R"sql(
         UPDATE drover.sessions SET
           attachment = $2::bigint, expires_at = clock_timestamp() + $3::bigint * interval '1 microsecond',
           draining = $4, name = $5, version = $6, controller = $7, hello = $8
         WHERE session_id = $1 AND attachment < $2::bigint)sql",
-                                         info.session_id, info.attachment, absl::ToInt64Microseconds(ttl),
-                                         info.draining, info.name, info.version, info.controller, Bytes(info.hello));
+                 info.session_id, info.attachment, absl::ToInt64Microseconds(ttl), info.draining, info.name,
+                 info.version, info.controller, Bytes(info.hello));
     if (raised.affected_rows() == 1) {
       result = RaiseResult::kRaised;
       return absl::OkStatus();
@@ -85,19 +90,19 @@ absl::StatusOr<std::vector<SessionId>> PostgresStorage::RenewSessions(const std:
     attachments.push_back(session.attachment);
     draining.push_back(session.draining);
   }
-  // By the key, once a second. The rows are locked in the order of their ids first: an UPDATE alone would lock them in
-  // whatever order its plan finds them, and two controllers could wait for each other.
+  // By the key, once a second. The rows are locked in the order of their ids first: an UPDATE alone would
+  // lock them in whatever order its plan finds them, and two controllers could wait for each other.
   const absl::Status status = db_->WriteVital("renew_sessions", [&](Tx& tx) -> absl::Status {
     tx.Query("SELECT FROM drover.sessions WHERE session_id = ANY($1::uuid[]) ORDER BY session_id FOR UPDATE",
              UuidArray(ids));
-    const pqxx::result rows = tx.Query(R"sql(
+    const pqxx::result rows =
+        tx.Query(R"sql(
         UPDATE drover.sessions s SET
           expires_at = clock_timestamp() + $4::bigint * interval '1 microsecond', draining = k.draining
         FROM unnest($1::uuid[], $2::bigint[], $3::boolean[]) AS k (session_id, attachment, draining)
         WHERE s.session_id = k.session_id AND s.attachment = k.attachment
         RETURNING s.session_id)sql",
-                                       UuidArray(ids), Int8Array(attachments), BoolArray(draining),
-                                       absl::ToInt64Microseconds(ttl));
+                 UuidArray(ids), Int8Array(attachments), BoolArray(draining), absl::ToInt64Microseconds(ttl));
     for (const pqxx::row& row : rows) renewed.push_back(ReadText(row[0]));
     return absl::OkStatus();
   });
@@ -117,8 +122,8 @@ absl::StatusOr<std::vector<SessionId>> PostgresStorage::EndExpiredSessions() {
   std::vector<SessionId> expired;
   // Reads the table whole: some thousands of rows, every second or so.
   DROVER_RETURN_IF_ERROR(db_->Read("list_expired_sessions", [&](Tx& tx) -> absl::Status {
-    for (const pqxx::row& row : tx.Query(
-             "SELECT session_id FROM drover.sessions WHERE expires_at < clock_timestamp() ORDER BY session_id")) {
+    for (const pqxx::row& row : tx.Query("SELECT session_id FROM drover.sessions WHERE expires_at < "
+                                         "clock_timestamp() ORDER BY session_id")) {
       expired.push_back(ReadText(row[0]));
     }
     return absl::OkStatus();
@@ -138,7 +143,8 @@ absl::StatusOr<std::vector<SessionId>> PostgresStorage::EndExpiredSessions() {
 
 absl::StatusOr<std::vector<SessionInfo>> PostgresStorage::ListSessions(const SessionId& after, int limit) {
   std::vector<SessionInfo> sessions;
-  if (!after.empty() && !IsUuid(after)) return Error(absl::StatusCode::kInvalidArgument, "BAD_PAGE", "no session id");
+  if (!after.empty() && !IsUuid(after))
+    return Error(absl::StatusCode::kInvalidArgument, "BAD_PAGE", "no session id");
   // By the key; leases by index leases_by_session. A person's call.
   const absl::Status status = db_->Read("list_sessions", [&](Tx& tx) -> absl::Status {
     const pqxx::result rows = tx.Query(R"sql(
