@@ -14,7 +14,7 @@ constexpr size_t kMaxLabelChars = 128;
 constexpr size_t kMaxNameChars = 128;
 constexpr size_t kMaxControllers = 64;
 
-absl::Status Invalid(std::string message) {
+absl::Status Invalid(std::string_view message) {
   return Error(absl::StatusCode::kInvalidArgument, "INVALID_SETTING", message);
 }
 

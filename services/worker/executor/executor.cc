@@ -274,9 +274,8 @@ void Executor::Wake() { SchedulePump(); }
 
 void Executor::StartDrain() {
   draining_ = true;
-  std::vector<std::shared_ptr<Lease>> leases;
-  for (const auto& [id, lease] : leases_) leases.push_back(lease);
-  for (const std::shared_ptr<Lease>& lease : leases) GiveBackUnstarted(lease, false);
+  const std::map<int64_t, std::shared_ptr<Lease>> leases = leases_;  // one that ends takes itself out
+  for (const auto& [id, lease] : leases) GiveBackUnstarted(lease, false);
 }
 
 int64_t Executor::Target() const {

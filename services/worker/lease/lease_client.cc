@@ -98,6 +98,7 @@ void LeaseClient::StartDrain() {
 }
 
 void LeaseClient::Attach() {
+  ForgetUnusedJobs("");  // the next stream says them again
   // A Hello without a session begins one, whose first it is.
   attachment_ = session_id_.empty() ? 1 : attachment_ + 1;
   auto message = std::make_shared<v1::WorkRequest>();
@@ -430,6 +431,17 @@ void LeaseClient::OnRevoke(const v1::Revoke& revoke) {
   LogInfo("lease.revoked",
           {{"job", revoke.job_id()}, {"lease", revoke.lease_id()}, {"leases", ids.size()}, {"abort", abort}});
   for (const int64_t id : ids) runner_.Revoke(id, abort, grace);
+  // Its Grant may have been withdrawn when its context was on the way already.
+  if (revoke.lease_id() == 0) ForgetUnusedJobs(revoke.job_id());
+}
+
+void LeaseClient::ForgetUnusedJobs(const std::string& only) {
+  for (auto it = jobs_.begin(); it != jobs_.end();) {
+    const auto job = it++;
+    if (job->second.leases > 0 || (!only.empty() && job->first != only)) continue;
+    runner_.ForgetJob(job->first);
+    jobs_.erase(job);
+  }
 }
 
 void LeaseClient::OnSegmentAck(const v1::SegmentAck& ack) {

@@ -193,6 +193,8 @@ class LeaseClient final : public LeaseReport {
   void DropAll(std::string_view why);
   // Takes a lease out of the tables, and its job if it was the last one.
   void EraseLease(Leases::iterator lease);
+  // Forgets jobs whose context came without a Grant after it; one of them, or with "" all.
+  void ForgetUnusedJobs(const std::string& only);
   void ResendSegments();
   void UpdateFence();
   void SetFenced(bool fenced);

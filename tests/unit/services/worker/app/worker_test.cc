@@ -18,17 +18,24 @@ namespace {
 class RunningWorker {
  public:
   explicit RunningWorker(std::vector<std::string> controllers,
-                         absl::Duration drain_timeout = absl::Seconds(30)) {
+                         absl::Duration drain_timeout = absl::Seconds(30), const Stores& stores = Stores()) {
     WorkerConfig config;
     config.controllers = std::move(controllers);
     config.drain_timeout = drain_timeout;
-    auto worker = Worker::Create(config, "test", Stores(), nullptr, SystemClock(), SystemRandom());
+    auto worker = Worker::Create(config, "test", stores, nullptr, SystemClock(), SystemRandom());
     EXPECT_TRUE(worker.ok()) << worker.status();
     worker_ = *std::move(worker);
     thread_ = std::thread([this] { worker_->Run(); });
   }
   ~RunningWorker() {
     if (thread_.joinable()) DrainAndWait();
+  }
+  // Of the thread that does everything.
+  double CpuSeconds() {
+    clockid_t clock;
+    timespec time{};
+    if (pthread_getcpuclockid(thread_.native_handle(), &clock) == 0) clock_gettime(clock, &time);
+    return absl::ToDoubleSeconds(absl::DurationFromTimespec(time));
   }
   // How long it took to end.
   absl::Duration DrainAndWait() {
@@ -59,10 +66,12 @@ int64_t Returned(const v1::Segment& segment) {
 class NoOpJob {
  public:
   NoOpJob(int batches, int tasks, absl::Duration duration = absl::ZeroDuration())
-      : batches_(batches),
-        tasks_(tasks),
-        duration_(duration),
-        payload_(MakePayload(static_cast<size_t>(tasks))) {}
+      : batches_(batches), tasks_(tasks), payload_(MakePayload(static_cast<size_t>(tasks))) {
+    v1::Operation& no_op = operation_;
+    no_op.mutable_no_op()->mutable_duration()->set_seconds(absl::ToInt64Seconds(duration));
+    no_op.mutable_no_op()->mutable_duration()->set_nanos(
+        static_cast<int32_t>(absl::ToInt64Nanoseconds(duration % absl::Seconds(1))));
+  }
 
   void operator()(const v1::WorkRequest& request, FakeController::Stream& stream) {
     if (request.has_hello()) {
@@ -76,13 +85,7 @@ class NoOpJob {
            credit -= tasks_) {
         if (!known_) {
           v1::WorkResponse context = MakeContext("j");
-          context.mutable_job_context()->mutable_operation()->mutable_no_op()->mutable_duration()->set_nanos(
-              static_cast<int32_t>(absl::ToInt64Nanoseconds(duration_ % absl::Seconds(1))));
-          context.mutable_job_context()
-              ->mutable_operation()
-              ->mutable_no_op()
-              ->mutable_duration()
-              ->set_seconds(absl::ToInt64Seconds(duration_));
+          *context.mutable_job_context()->mutable_operation() = operation_;
           stream.Send(context);
           known_ = true;
         }
@@ -102,14 +105,15 @@ class NoOpJob {
     }
   }
 
+  void set_operation(const v1::Operation& operation) { operation_ = operation; }
   int64_t done() const { return done_; }
   void set_acks(bool acks) { acks_ = acks; }
 
  private:
   const int batches_;
   const int tasks_;
-  const absl::Duration duration_;
   const std::string payload_;
+  v1::Operation operation_;
   std::atomic<bool> acks_{true};
   std::atomic<int64_t> done_{0};
   int64_t granted_ = 0;
@@ -239,20 +243,34 @@ TEST(Worker, AControllerOfGarbageEndsNothing) {
   EXPECT_LT(worker.DrainAndWait(), absl::Seconds(2));
 }
 
-// Not a test of anything but speed: DROVER_WORKER_BENCH=5000000 runs that many no-op tasks.
+// Not a test of anything but speed: DROVER_WORKER_BENCH=5000000 runs that many no-op tasks, or, with
+// DROVER_WORKER_BENCH_STORES=stores.yaml, puts tags on as many objects of its store "bench".
 TEST(Worker, Throughput) {
   const char* tasks = std::getenv("DROVER_WORKER_BENCH");
   if (tasks == nullptr) GTEST_SKIP() << "DROVER_WORKER_BENCH is not set";
+  Stores stores;
+  v1::Operation operation;
+  operation.mutable_no_op();
+  if (const char* path = std::getenv("DROVER_WORKER_BENCH_STORES"); path != nullptr) {
+    stores = *Stores::Load(path);
+    operation.set_store("bench");
+    v1::Tag& tag = *operation.mutable_put_object_tagging()->add_tags();
+    tag.set_key("class");
+    tag.set_value("cold");
+  }
   const int batches = std::atoi(tasks) / 4096;
   NoOpJob job(batches, 4096);
+  job.set_operation(operation);
   FakeController controller([&](const auto& request, auto& stream) { job(request, stream); });
   const absl::Time start = absl::Now();
-  RunningWorker worker({controller.address()});
-  while (job.done() < int64_t{4096} * batches && absl::Now() < start + absl::Minutes(2))
+  RunningWorker worker({controller.address()}, absl::Seconds(30), stores);
+  while (job.done() < int64_t{4096} * batches && absl::Now() < start + absl::Minutes(2)) {
     absl::SleepFor(absl::Milliseconds(1));
+  }
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
-  std::printf("%lld tasks in %.3f s: %.0f/s\n", static_cast<long long>(job.done()), seconds,
-              static_cast<double>(job.done()) / seconds);
+  std::printf("%lld tasks in %.3f s: %.0f/s, %.2f us of CPU on the worker's thread each\n",
+              static_cast<long long>(job.done()), seconds, static_cast<double>(job.done()) / seconds,
+              worker.CpuSeconds() * 1e6 / static_cast<double>(job.done()));
 }
 
 }  // namespace

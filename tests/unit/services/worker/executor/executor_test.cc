@@ -524,21 +524,21 @@ TEST_F(ExecutorTest, AbortedByTheFenceTasksCountAsUnstartedAndRunAgainWhenItLift
 }
 
 TEST_F(ExecutorTest, ARequestThatTheFenceForbidsIsNotMadeAndTheTaskWaits) {
-  Stores stores;
+  const auto http = *HttpClient::Create(io_, clock_, {});
+  S3Client store(StoreConfig(), *http, clock_);
   int asked = 0;
   scripts_["a"] = [&](const TaskGroup&, OperationContext& context,
                       GroupResult& result) -> boost::asio::awaitable<void> {
     ++asked;
     report_.may_request = false;  // it falls between the start of the task and its request
-    // The client is not touched: a null reference would crash.
-    S3Client* none = nullptr;
-    const absl::StatusOr<S3Response> answer = co_await context.Send(*none, S3Request());
+    const absl::StatusOr<S3Response> answer = co_await context.Send(store, S3Request());
     if (std::optional<Attempt> attempt = AttemptOf(answer, absl::Now())) result.Set(0, *std::move(attempt));
   };
   Job("a");
   Lease(1, "a", 1);
   Advance(absl::Seconds(1));
   EXPECT_EQ(asked, 1);
+  EXPECT_EQ(http->counters().requests, 0u);
   EXPECT_EQ(executor_->unfinished(), 1);
   EXPECT_EQ(report_.calls, 0);
 }

@@ -558,6 +558,19 @@ TEST_F(LeaseClientTest, AJobIsForgottenWithItsLastLease) {
   EXPECT_THAT(runner_.forgotten, ElementsAre("j"));
 }
 
+TEST_F(LeaseClientTest, AContextWhoseGrantNeverCameIsForgottenWithARevokeOrTheStream) {
+  Attach();
+  client_->OnMessage(MakeContext("revoked"));
+  client_->OnMessage(MakeContext("left"));
+  Grant(1, 10);
+  v1::WorkResponse revoke;
+  revoke.mutable_revoke()->set_job_id("revoked");
+  client_->OnMessage(revoke);
+  EXPECT_THAT(runner_.forgotten, ElementsAre("revoked"));
+  BreakAndReattach();
+  EXPECT_THAT(runner_.forgotten, ElementsAre("revoked", "left"));  // "j" has a lease
+}
+
 TEST_F(LeaseClientTest, AnOlderJobContextChangesNothing) {
   Attach();
   client_->OnMessage(MakeContext("j", 5, 7));
