@@ -85,7 +85,7 @@ const std::string& DatabaseUrl() {
 
 std::string FreshDatabase(const std::string& name) {
   Superuser(absl::StrCat("CREATE DATABASE ", name, " OWNER drover"));
-  return absl::StrReplaceAll(DatabaseUrl(), {{"/drover?", absl::StrCat("/", name, "?")}});
+  return absl::StrReplaceAll(PrivateCluster().url(), {{"/drover?", absl::StrCat("/", name, "?")}});
 }
 
 void ClearDatabase() {
