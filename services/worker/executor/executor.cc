@@ -150,7 +150,10 @@ Executor::Executor(boost::asio::io_context& io, Options options, const Clock& cl
       counts_(metrics == nullptr ? ExecutorMetrics() : ExecutorMetrics(*metrics)),
       backlog_(options_.concurrency) {}
 
-Executor::~Executor() = default;
+Executor::~Executor() {
+  // A job's leases hold the job.
+  for (const auto& [id, job] : jobs_) job->startable.clear();
+}
 
 void Executor::Connect(LeaseReport& report, std::function<void()> on_change) {
   report_ = &report;

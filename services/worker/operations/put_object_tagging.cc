@@ -24,7 +24,7 @@ namespace {
 class PutObjectTagging final : public Operation {
  public:
   PutObjectTagging(S3Client& store, const Clock& clock, std::string document)
-      : store_(store), clock_(clock), document_(std::move(document)) {}
+      : store_(store), clock_(clock), document_(std::move(document)), md5_(ContentMd5(document_)) {}
 
   Limits limits() const override { return {}; }
   std::string_view store() const override { return store_.config().name; }
@@ -39,7 +39,7 @@ class PutObjectTagging final : public Operation {
     request.query.emplace_back("tagging", "");
     if (!task.version_id.empty()) request.query.emplace_back("versionId", std::string(task.version_id));
     request.borrowed_body = document_;
-    request.content_md5 = true;
+    request.headers.Add("Content-MD5", md5_);
     const absl::StatusOr<S3Response> answer = co_await context.Send(store_, std::move(request));
     if (std::optional<Attempt> attempt = AttemptOf(answer, clock_.Now())) result.Set(0, *std::move(attempt));
   }
@@ -48,6 +48,7 @@ class PutObjectTagging final : public Operation {
   S3Client& store_;
   const Clock& clock_;
   const std::string document_;
+  const std::string md5_;  // the same for every object
 };
 
 }  // namespace

@@ -166,7 +166,7 @@ inline v1::WorkResponse MakeGrant(int64_t lease, const std::string& job, int32_t
   v1::Grant& grant = *response.mutable_grant();
   grant.set_lease_id(lease);
   grant.set_job_id(job);
-  grant.set_batch_no(lease * 10);
+  grant.set_batch_no(lease % 100'000 * 10);
   grant.set_batch_tasks(batch_tasks);
   grant.set_payload("payload");
   for (const auto& [first, end] : ranges) {
