@@ -16,9 +16,7 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 # The warnings of our own code; generated code and libraries are SYSTEM. DroverTargets links it.
 add_library(drover_warnings INTERFACE)
 # -Wrestrict: GCC 12 reports std::string's own copies (GCC PR 105651).
-# -Wmismatched-new-delete: at -O1 GCC 12 takes the allocator of Asio's coroutine frames for one.
-target_compile_options(drover_warnings INTERFACE -Wall -Wextra -Werror -Wno-missing-field-initializers -Wno-restrict
-                                                 $<$<CXX_COMPILER_ID:GNU>:-Wno-mismatched-new-delete>)
+target_compile_options(drover_warnings INTERFACE -Wall -Wextra -Werror -Wno-missing-field-initializers -Wno-restrict)
 
 if(DROVER_SANITIZE)
   add_compile_options(-fsanitize=${DROVER_SANITIZE} -fno-omit-frame-pointer)
