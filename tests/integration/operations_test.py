@@ -74,8 +74,9 @@ class OperationsTest(job_oracles.JobTestCase):
                           "Failed": progress.failed_tasks, "Unconfirmed": progress.unconfirmed_tasks},
                          manifest["Counts"])
         self.assertEqual(job.job_id, manifest["Job"]["jobId"])
-        self.assertLessEqual({"operation", "manifest", "report", "priority", "failurePolicy", "retryPolicy", "creator",
-                              "createTime"}, set(manifest["Job"]))
+        self.assertLessEqual({"operation", "manifest", "report", "failurePolicy", "retryPolicy", "creator", "createTime"},
+                             set(manifest["Job"]))
+        self.assertEqual(job.priority, manifest["Job"].get("priority", 0))  # protobuf's JSON leaves out zeros
         keys = [result["Key"] for result in manifest["Results"]]
         for result in manifest["Results"]:
             self.assertRegex(result["Key"], "^" + re.escape(folder) + r"/results/[0-9a-f]{40}\.csv$")
