@@ -154,8 +154,8 @@ class FinishRun {
       const absl::StatusOr<bool> written = WriteSmallReportFile(
           env_.storage, **store, duty_.job_id, place.bucket, env_.options.small_file_bytes, context_, file);
       if (!written.ok() && !context_.ShouldStop()) {
-        env_.storage.NoteReportError(duty_.job_id, Cut(std::string(written.status().message())))
-            .IgnoreError();
+        job_.report_error = Cut(FromAbsl(written.status().message()));
+        env_.storage.NoteReportError(duty_.job_id, job_.report_error).IgnoreError();
       }
       if (!written.ok() || !*written) return;
     }
