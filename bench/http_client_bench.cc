@@ -1,10 +1,10 @@
 // How many signed requests one thread of the HTTP client carries, and what each costs.
 //
-//   http_client_bench [--url http://127.0.0.1:8080] [--method HEAD] [--connections 64] [--seconds 5] [--body
-//   0]
+//   http_client_bench [--url http://127.0.0.1:8080] [--method HEAD] [--connections 64] [--seconds 5]
+//                     [--body 0]
 //
 // Prints one line of JSON: requests per second, microseconds of this process's CPU per request, and the cost
-// of a signature alone. Meant against nginx with canned answers, beside `wrk -t1 -c64` (docs/benchmarks.md).
+// of a signature alone. Meant against nginx with canned answers, beside `wrk -t1 -c64`.
 #include <sys/resource.h>
 
 #include <boost/asio/co_spawn.hpp>

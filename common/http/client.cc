@@ -146,6 +146,7 @@ struct Connection {
 struct Flight {
   absl::Duration total_deadline;
   absl::Duration connect_deadline = absl::InfiniteDuration();
+  absl::Duration queue_timeout = absl::ZeroDuration();
   // For what it does at the moment. When it passes, `step_expired` is set and the flight interrupted once.
   absl::Duration step_deadline = absl::InfiniteDuration();
   bool step_expired = false;
@@ -395,6 +396,7 @@ asio::awaitable<absl::StatusOr<HttpResponse>> ClientImpl::Send(HttpRequest reque
   }
   flight.total_deadline =
       now_ + (request.total_timeout > absl::ZeroDuration() ? request.total_timeout : options_.total_timeout);
+  flight.queue_timeout = request.queue_timeout;
   const Listed listed(*this, flight);
   const CancelToken::Hook hook(cancel, [&flight] { flight.Abort(HttpErrorKind::kCancelled); });
 
@@ -541,10 +543,16 @@ asio::awaitable<absl::StatusOr<std::unique_ptr<Connection>>> ClientImpl::Enqueue
   queue_.push_back(&waiter);
   flight.waiting = &waiter.event;
   flight.queued = true;
+  flight.Step(flight.queue_timeout > absl::ZeroDuration() ? clock_.Elapsed() + flight.queue_timeout
+                                                          : absl::InfiniteDuration());
   co_await waiter.event.Wait();
   flight.waiting = nullptr;
   flight.queued = false;
-  if (!flight.aborted.has_value()) co_return std::move(waiter.connection);
+  if (!flight.aborted.has_value()) {
+    if (waiter.connection != nullptr) co_return std::move(waiter.connection);
+    queue_.remove(&waiter);
+    co_return Fail(HttpErrorKind::kQueueTimeout, flight, host);
+  }
   if (waiter.connection == nullptr) {
     queue_.remove(&waiter);
   } else {  // both at once: the connection goes to the next

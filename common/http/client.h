@@ -107,6 +107,8 @@ struct HttpRequest {
   size_t max_response_body = 1 << 20;
   // From the call to the end of the answer, waiting for a connection included; zero: the client's default.
   absl::Duration total_timeout = absl::ZeroDuration();
+  // The longest wait for a connection where the limit is reached; zero: bounded by total_timeout only.
+  absl::Duration queue_timeout = absl::ZeroDuration();
   // Takes the body if the status is 2xx; null: the body is kept in the response.
   HttpBodySink* sink = nullptr;
 };

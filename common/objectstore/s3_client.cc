@@ -116,6 +116,7 @@ boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request requ
   http.expect_continue = request.expect_continue;
   http.max_response_body = request.max_response_body;
   http.total_timeout = request.total_timeout;
+  http.queue_timeout = request.queue_timeout;
   http.sink = request.sink;
 
   http.target = config_.origin.path;

@@ -45,6 +45,7 @@ struct S3Request {
   size_t max_response_body = 1 << 20;
   absl::Duration total_timeout = absl::ZeroDuration();  // zero: the store's
   // Passed on to the HTTP client.
+  absl::Duration queue_timeout = absl::ZeroDuration();
   bool expect_continue = false;
   HttpBodySink* sink = nullptr;
 };

@@ -416,8 +416,10 @@ class S3Store final : public ObjectStore {
     if (offset > 0) request.headers.Add("Range", StrCat("bytes=", offset, "-"));
     if (!etag.empty()) request.headers.Add("If-Match", Quoted(etag));
     request.sink = download.get();
-    request.total_timeout =
-        absl::InfiniteDuration();  // as long as somebody reads; silence of the store still ends it
+    // As long as somebody reads: silence of the store still ends it, and so does too long a wait in the
+    // queue.
+    request.total_timeout = absl::InfiniteDuration();
+    request.queue_timeout = config_.request_timeout;
     {
       MutexLock lock(&mu_);
       std::erase_if(downloads_, [](const std::weak_ptr<Download>& weak) { return weak.expired(); });

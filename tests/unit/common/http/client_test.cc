@@ -534,6 +534,23 @@ TEST_F(HttpClientTest, ReportsThatNoConnectionBecameFree) {
   EXPECT_EQ(KindOf(Wait(first)), HttpErrorKind::kCancelled);
 }
 
+TEST_F(HttpClientTest, BoundsTheWaitForAConnectionOfRequestsThatMayTakeForever) {
+  TestServer server([](Peer& peer) {
+    peer.ReadRequest();
+    peer.AwaitClose();
+  });
+  Make({.max_connections = 1});
+  const Pending first = Begin(Get(server));
+  HttpRequest endless = Get(server);
+  endless.total_timeout = absl::InfiniteDuration();
+  endless.queue_timeout = absl::Milliseconds(300);
+  EXPECT_EQ(KindOf(Send(endless)), HttpErrorKind::kQueueTimeout);
+  EXPECT_FALSE(first.over());
+  EXPECT_EQ(client_->counters().queued, 0);
+  client_->Shutdown();
+  EXPECT_EQ(KindOf(Wait(first)), HttpErrorKind::kCancelled);
+}
+
 TEST_F(HttpClientTest, ClosesAnUnusedConnectionForAnotherHost) {
   TestServer one(Obliging);
   TestServer two(Obliging);

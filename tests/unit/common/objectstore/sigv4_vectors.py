@@ -41,7 +41,12 @@ HEADERS = {
         ("x-amz-copy-source", "/b/k%20x"),
         ("x-amz-copy-source-if-none-match", "*"),
     ],
-    "metadata_prefixes": [("x-amz-meta-a-b", "2"), ("x-amz-meta-a", "1"), ("x-amz-meta-ab", "3"), ("x-amz-meta-a_b", "4")],
+    "metadata_prefixes": [
+        ("x-amz-meta-a-b", "2"),
+        ("x-amz-meta-a", "1"),
+        ("x-amz-meta-ab", "3"),
+        ("x-amz-meta-a_b", "4"),
+    ],
     "spaces": [("x-amz-meta-s", "  two  spaces   and\ttabs  "), ("x-amz-meta-e", "")],
     "capitals": [("X-Amz-Meta-Upper", "Value"), ("Content-Type", "text/plain"), ("Range", "bytes=0-9")],
     "repeated": [("x-amz-meta-r", "b"), ("X-Amz-Meta-R", "a"), ("x-amz-meta-r", " c ")],
@@ -75,7 +80,8 @@ def sign(name, method, key, query, headers, body, secure, token, when, region="u
         request.headers[header] = value
     # botocore signs the payload's hash over plain HTTP, and over TLS when it is told to.
     request.context["client_config"] = type("Config", (), {"s3": {"payload_signing_enabled": not secure}})()
-    signer = botocore.auth.S3SigV4Auth(Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCY", token), "s3", region)
+    credentials = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCY", token)
+    signer = botocore.auth.S3SigV4Auth(credentials, "s3", region)
     Clock.when = when
     signer.add_auth(request)
     print(json.dumps({
