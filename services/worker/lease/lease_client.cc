@@ -671,6 +671,11 @@ void LeaseClient::MaybeSendStatus() {
   const int64_t gain = appetite.credit - (said_.credit - granted_since_);
   const int64_t much = std::max<int64_t>(1, appetite.target / 4);
   if (gain >= much) return SendStatus(appetite);
+  // What was granted beyond the ordinary credit came off the urgent one, even if what is wanted is the same
+  // as before.
+  const int64_t urgent_used = granted_since_ - said_.credit;
+  if (urgent_used > 0 && urgent_used >= said_.urgent_credit / 4 && appetite.urgent_credit > 0)
+    return SendStatus(appetite);
   const bool changed = draining_ != said_draining_ || appetite.urgent_credit != said_.urgent_credit ||
                        (appetite.urgent_credit > 0 && appetite.urgent_above != said_.urgent_above) ||
                        (gain <= -much && said_.credit > 0);

@@ -648,6 +648,27 @@ TEST_F(LeaseClientTest, AQuarterOfTheTargetEatenIsSaidAtOnceAndLessIsNot) {
   EXPECT_EQ(transport_.TakeStatuses().at(0).credit(), 250);
 }
 
+TEST_F(LeaseClientTest, UrgentCreditThatWasUsedIsSaidAgainAtOnceThoughItIsTheSame) {
+  Attach();
+  runner_.wants = {.credit = 0, .urgent_credit = 64, .urgent_above = 1, .target = 4000};
+  clock_.Advance(absl::Seconds(3));
+  client_->Tick();
+  transport_.TakeStatuses();
+  Grant(1, 10);
+  clock_.Advance(absl::Milliseconds(1));
+  client_->Tick();
+  EXPECT_THAT(transport_.TakeStatuses(), IsEmpty());  // less than a quarter
+  Grant(2, 32);
+  client_->Tick();
+  const std::vector<v1::Status> statuses = transport_.TakeStatuses();
+  ASSERT_THAT(statuses, SizeIs(1));
+  EXPECT_EQ(statuses[0].urgent_credit(), 64);
+  EXPECT_EQ(statuses[0].grants_received(), 2);
+  clock_.Advance(absl::Milliseconds(1));
+  client_->Tick();
+  EXPECT_THAT(transport_.TakeStatuses(), IsEmpty());
+}
+
 TEST_F(LeaseClientTest, ChangesAreGatheredToTwentyStatusesASecond) {
   Attach();
   int sent = 0;
