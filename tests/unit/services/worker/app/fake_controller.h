@@ -17,7 +17,7 @@ namespace drover {
 
 class FakeController final : public v1::WorkerService::Service {
  public:
-  // One stream, as its script sees it; on the server's thread.
+  // One stream, as its script sees it. Scripts run one at a time, on threads of the server.
   class Stream {
    public:
     explicit Stream(grpc::ServerReaderWriter<v1::WorkResponse, v1::WorkRequest>& io) : io_(io) {}
@@ -76,6 +76,8 @@ class FakeController final : public v1::WorkerService::Service {
         received_.push_back(request);
         changed_.NotifyAll();
       }
+      // A stream may begin before the one before it has ended.
+      MutexLock lock(&script_mu_);
       script_(request, stream);
     }
     return stream.ended_ ? stream.status_ : grpc::Status::OK;
@@ -83,6 +85,7 @@ class FakeController final : public v1::WorkerService::Service {
 
   const Script script_;
   int port_ = 0;
+  Mutex script_mu_;  // held while a script runs
   mutable Mutex mu_;
   mutable CondVar changed_;
   std::vector<v1::WorkRequest> received_ ABSL_GUARDED_BY(mu_);
