@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "common/protobuf/time.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 
@@ -64,9 +65,7 @@ absl::Status SetOperation(const CreateFlags& flags, v1::Operation& operation) {
           duration < absl::ZeroDuration()) {
         return Usage("--noop-duration is a duration like 20ms or 1s");
       }
-      noop.mutable_duration()->set_seconds(absl::ToInt64Seconds(duration));
-      noop.mutable_duration()->set_nanos(
-          static_cast<int32_t>(absl::ToInt64Nanoseconds(duration % absl::Seconds(1))));
+      SetDuration(duration, noop.mutable_duration());
     }
     if (flags.noop_failure_fraction.has_value()) noop.set_failure_fraction(*flags.noop_failure_fraction);
   } else if (name == "put-tags") {

@@ -10,6 +10,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "common/hash/sha256.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 

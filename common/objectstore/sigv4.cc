@@ -134,15 +134,6 @@ bool IsSigned(std::string_view lower_name) { return lower_name != "user-agent" &
 
 }  // namespace
 
-std::string Sha256Hex(std::string_view data) {
-  Digest digest;
-  Check(EVP_Digest(data.data(), data.size(), digest.data(), nullptr, Sha256(), nullptr));
-  std::string hex;
-  hex.reserve(2 * digest.size());
-  AppendHex(hex, digest);
-  return hex;
-}
-
 void AppendUriEncoded(std::string& out, std::string_view text, bool encode_slash) {
   constexpr char kDigits[] = "0123456789ABCDEF";
   size_t plain = 0;  // where what needs no encoding began

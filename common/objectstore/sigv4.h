@@ -24,9 +24,6 @@ inline constexpr std::string_view kEmptySha256 =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 inline constexpr std::string_view kUnsignedPayload = "UNSIGNED-PAYLOAD";
 
-// Lower-case hexadecimal SHA-256.
-std::string Sha256Hex(std::string_view data);
-
 // Percent-encodes all but A-Z a-z 0-9 - . _ ~ with upper-case digits. Bytes are taken as they are.
 void AppendUriEncoded(std::string& out, std::string_view text, bool encode_slash);
 std::string UriEncode(std::string_view text, bool encode_slash);

@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "absl/strings/ascii.h"
+#include "common/hash/sha256.h"
 #include "common/objectstore/sigv4.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"

@@ -4,11 +4,11 @@
 #include <utility>
 #include <vector>
 
+#include "common/protobuf/time.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 #include "drover/v1/worker_service.pb.h"
 #include "services/controller/api/job_handlers.h"
-#include "services/controller/api/job_view.h"
 #include "services/controller/api/page_token.h"
 #include "services/controller/api/supported_fields.h"
 #include "services/controller/api/unary_call.h"

@@ -1,16 +1,11 @@
 #include "services/controller/api/job_view.h"
 
+#include "common/protobuf/time.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 
 namespace drover {
 namespace {
-
-void SetDuration(absl::Duration duration, google::protobuf::Duration* out) {
-  absl::Duration rest;
-  out->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
-  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
-}
 
 v1::JobState ToProto(lifecycle::State state) { return static_cast<v1::JobState>(state); }
 
@@ -39,18 +34,6 @@ void SetReportStatus(const JobRecord& record, v1::Job& job) {
 }
 
 }  // namespace
-
-void SetTimestamp(absl::Time time, google::protobuf::Timestamp* out) {
-  const absl::Duration since = time - absl::UnixEpoch();
-  absl::Duration rest;
-  int64_t seconds = absl::IDivDuration(since, absl::Seconds(1), &rest);
-  if (rest < absl::ZeroDuration()) {  // nanos count forward, also before 1970
-    --seconds;
-    rest += absl::Seconds(1);
-  }
-  out->set_seconds(seconds);
-  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
-}
 
 std::string JobEtag(int64_t version) { return StrCat("\"v", version, "\""); }
 

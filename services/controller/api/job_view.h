@@ -16,9 +16,6 @@ namespace drover {
 // INTERNAL if the stored request can't be read.
 absl::StatusOr<v1::Job> ViewJob(const JobRecord& record);
 
-// `time` as a protobuf timestamp, to the nanosecond.
-void SetTimestamp(absl::Time time, google::protobuf::Timestamp* out);
-
 // The etag of a job at `version`.
 std::string JobEtag(int64_t version);
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/hash/sha256.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
-#include "services/controller/api/hash.h"
 #include "services/controller/api/job_view.h"
 
 namespace drover {

@@ -10,9 +10,9 @@
 #include <set>
 
 #include "absl/strings/escaping.h"
+#include "common/hash/sha256.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
-#include "services/controller/api/hash.h"
 
 namespace drover {
 namespace {

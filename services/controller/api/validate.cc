@@ -10,10 +10,11 @@
 #include "absl/strings/escaping.h"
 #include "common/clock/clock.h"
 #include "common/codec/task.h"
+#include "common/hash/sha256.h"
+#include "common/protobuf/time.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 #include "services/controller/api/errors.h"
-#include "services/controller/api/hash.h"
 #include "services/controller/api/supported_fields.h"
 #include "services/controller/manifest/csv/csv_manifest.h"
 
@@ -106,11 +107,8 @@ absl::Duration CheckDuration(const std::string& path, bool present, google::prot
                              absl::Duration fallback, absl::Duration least, absl::Duration most,
                              FieldErrors& errors) {
   if (!present) {
-    const absl::Duration value = fallback;
-    absl::Duration rest;
-    field->set_seconds(absl::IDivDuration(value, absl::Seconds(1), &rest));
-    field->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
-    return value;
+    SetDuration(fallback, field);
+    return fallback;
   }
   const bool mixed_signs =
       (field->seconds() < 0 && field->nanos() > 0) || (field->seconds() > 0 && field->nanos() < 0);
@@ -413,7 +411,7 @@ std::string Fingerprint(const v1::Job& job) {
     coded.SetSerializationDeterministic(true);
     job.SerializeToCodedStream(&coded);
   }
-  return absl::BytesToHexString(Sha256(bytes));
+  return Sha256Hex(bytes);
 }
 
 absl::Status OneField(std::string_view path, std::string_view description) {

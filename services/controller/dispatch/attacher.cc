@@ -1,14 +1,13 @@
 #include "services/controller/dispatch/attacher.h"
 
-#include <openssl/sha.h>
-
 #include <set>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
 #include "common/failpoint/failpoint.h"
+#include "common/hash/sha256.h"
+#include "common/protobuf/time.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 
@@ -19,12 +18,6 @@ constexpr int kProtocol = 1;
 constexpr int kBatchCodec = 1;
 constexpr int kMaxHeldLeases = 65536;
 
-std::string HashToken(const std::string& token) {
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(reinterpret_cast<const unsigned char*>(token.data()), token.size(), digest);
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<char*>(digest), sizeof(digest)));
-}
-
 v1::WorkResponse MakeWelcome(const SessionInfo& info, const std::string& token, const SessionOptions& session,
                              const FleetLimits& limits) {
   v1::WorkResponse message;
@@ -32,12 +25,8 @@ v1::WorkResponse MakeWelcome(const SessionInfo& info, const std::string& token, 
   welcome->set_protocol(kProtocol);
   welcome->set_session_id(info.session_id);
   welcome->set_resume_token(token);
-  const auto set = [](google::protobuf::Duration* to, absl::Duration from) {
-    to->set_seconds(absl::ToInt64Seconds(from));
-    to->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(from - absl::Seconds(to->seconds()))));
-  };
-  set(welcome->mutable_ttl(), session.ttl);
-  set(welcome->mutable_heartbeat_interval(), session.heartbeat);
+  SetDuration(session.ttl, welcome->mutable_ttl());
+  SetDuration(session.heartbeat, welcome->mutable_heartbeat_interval());
   welcome->set_max_message_bytes(limits.max_message_bytes);
   welcome->set_max_unacked_bytes(limits.max_unacked_bytes);
   welcome->set_controller(info.controller);
@@ -117,7 +106,7 @@ absl::StatusOr<AttachedStream> Attach(const v1::Hello& hello, const SessionOptio
   bool resumed = false;
   if (!hello.session_id().empty()) {
     info.session_id = hello.session_id();
-    info.token_hash = HashToken(token);
+    info.token_hash = Sha256Hex(token);
     const absl::Status known = storage.CheckSession(info.session_id, info.token_hash);
     if (known.ok()) {
       std::vector<std::pair<JobId, LeaseKey>> held;
@@ -143,7 +132,7 @@ absl::StatusOr<AttachedStream> Attach(const v1::Hello& hello, const SessionOptio
     attached.leases.clear();
     token = absl::StrFormat("%016x%016x", random.Next(), random.Next());
     info.session_id = NewUuid7(clock, random);
-    info.token_hash = HashToken(token);
+    info.token_hash = Sha256Hex(token);
     DROVER_RETURN_IF_ERROR(storage.CreateSession(info, session.ttl));
   }
 

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "common/log/log.h"
+#include "common/protobuf/time.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 #include "services/controller/dispatch/segment_check.h"
@@ -17,8 +18,7 @@ v1::WorkResponse RevokeMessage(const JobId& job_id, v1::Revoke::Mode mode, absl:
   revoke->set_job_id(job_id);
   revoke->set_mode(mode);
   if (mode == v1::Revoke::ABORT) {
-    revoke->mutable_grace()->set_seconds(absl::ToInt64Seconds(grace));
-    revoke->mutable_grace()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(grace) % 1'000'000'000));
+    SetDuration(grace, revoke->mutable_grace());
   }
   return message;
 }
@@ -123,6 +123,7 @@ void Fleet::OnStatus(StreamId id, const v1::Status& status) {
                   effects);
     } else {
       stream->status = status;
+      stream->queue.ForgetSeen(status.grants_received());
     }
   }
   effects.Run();
@@ -299,7 +300,7 @@ int64_t Fleet::Credit(const Stream& stream, int32_t priority) const {
   if (!stream.attached || stream.closed || stream.status.number() == 0 || stream.status.draining()) return 0;
   int64_t credit = stream.status.credit();
   if (priority > stream.status.urgent_above()) credit += stream.status.urgent_credit();
-  auto& queue = const_cast<StreamQueue&>(stream.queue);  // forgets what is seen; no visible change
+  const StreamQueue& queue = stream.queue;
   if (queue.queued_bytes() > limits_.max_queued_grant_bytes) return 0;  // it reads slowly
   return credit - queue.UnseenTasks(stream.status.grants_received()) - queue.queued_tasks();
 }
@@ -640,7 +641,7 @@ void Fleet::DrainAll(absl::Duration max_wait) {
     for (auto& [id, stream] : streams_) {
       if (stream.closed || !stream.attached) continue;
       v1::WorkResponse message;
-      message.mutable_drain()->mutable_max_wait()->set_seconds(absl::ToInt64Seconds(max_wait));
+      SetDuration(max_wait, message.mutable_drain()->mutable_max_wait());
       stream.queue.PushControl(std::move(message));
       effects.wake.push_back(stream.sink);
     }

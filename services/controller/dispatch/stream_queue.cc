@@ -113,11 +113,16 @@ std::optional<v1::WorkResponse> StreamQueue::Next(const ContextFn& context) {
   return message;
 }
 
-int64_t StreamQueue::UnseenTasks(int64_t received) {
-  while (!unseen_.empty() && unseen_.front().first <= received) unseen_.pop_front();
+int64_t StreamQueue::UnseenTasks(int64_t received) const {
   int64_t tasks = 0;
-  for (const auto& [number, count] : unseen_) tasks += count;
+  for (const auto& [number, count] : unseen_) {
+    if (number > received) tasks += count;
+  }
   return tasks;
+}
+
+void StreamQueue::ForgetSeen(int64_t received) {
+  while (!unseen_.empty() && unseen_.front().first <= received) unseen_.pop_front();
 }
 
 }  // namespace drover

@@ -61,7 +61,9 @@ class StreamQueue {
   // Bytes of their payloads.
   int64_t queued_bytes() const { return queued_bytes_; }
   // Tasks of written Grants beyond the first `received`: those that the worker had not seen.
-  int64_t UnseenTasks(int64_t received);
+  int64_t UnseenTasks(int64_t received) const;
+  // The worker has seen the first `received` Grants: nobody asks for fewer any more.
+  void ForgetSeen(int64_t received);
   int64_t grants_written() const { return grants_written_; }
 
  private:

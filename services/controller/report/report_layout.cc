@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "common/hash/sha256.h"
+#include "common/protobuf/time.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 #include "drover/v1/job.pb.h"
@@ -23,12 +25,7 @@ absl::StatusOr<v1::Job> ParseRequest(const JobSpec& spec) {
   return job;
 }
 
-std::string HexName(std::string_view seed) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  EVP_Digest(seed.data(), seed.size(), digest, &size, EVP_sha256(), nullptr);
-  return absl::BytesToHexString({reinterpret_cast<const char*>(digest), size}).substr(0, kKeyHexDigits);
-}
+std::string HexName(std::string_view seed) { return Sha256Hex(seed).substr(0, kKeyHexDigits); }
 
 // The state that the job comes to, in S3 Batch Operations' words.
 std::string_view FinalStatus(lifecycle::State state) {
@@ -47,9 +44,7 @@ absl::StatusOr<std::string> JobJson(const JobRecord& record) {
   job.set_job_id(record.spec.job_id);
   job.set_priority(record.priority);
   job.set_creator(record.spec.creator);
-  const int64_t millis = absl::ToUnixMillis(record.spec.created);
-  job.mutable_create_time()->set_seconds(millis / 1000);
-  job.mutable_create_time()->set_nanos(static_cast<int32_t>(millis % 1000 * 1'000'000));
+  SetTimestamp(absl::FromUnixMillis(absl::ToUnixMillis(record.spec.created)), job.mutable_create_time());
   if (!record.snapshot.reason_code.empty()) {
     job.mutable_state_reason()->set_code(record.snapshot.reason_code);
     job.mutable_state_reason()->set_message(record.reason_message);

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/strings/escaping.h"
+#include "common/hash/sha256.h"
 #include "common/strings/strings.h"
 
 namespace drover {
