@@ -35,6 +35,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "absl/strings/ascii.h"
+#include "common/http/event.h"
 #include "common/http/response_parser.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
@@ -82,23 +83,6 @@ constexpr Kind kKinds[] = {
     {HttpErrorKind::kCancelled, "CANCELLED", absl::StatusCode::kCancelled},
 };
 constexpr std::string_view kReasonPrefix = "HTTP_";
-
-// Lets one coroutine wait until it is woken, once. Not woken, it waits for ever.
-class Event {
- public:
-  explicit Event(asio::io_context& io) : timer_(io, asio::steady_timer::time_point::max()) {}
-  asio::awaitable<void> Wait() {
-    if (!set_) co_await timer_.async_wait(kAwait);
-  }
-  void Set() {
-    set_ = true;
-    timer_.cancel();
-  }
-
- private:
-  asio::steady_timer timer_;
-  bool set_ = false;
-};
 
 struct Connection;
 
@@ -160,6 +144,7 @@ struct Flight {
 
   bool sent = false;
   bool answer_begun = false;
+  bool source_begun = false;  // a piece of the body was asked for, which can't be had again
 
   Flight* previous = nullptr;
   Flight* next = nullptr;
@@ -244,6 +229,7 @@ std::string_view Invalid(const HttpRequest& request) {
   if (request.host.empty() || HasLineBreak(request.host)) return "no host, or a line break in it";
   if (request.port == 0) return "no port";
   if (!IsToken(request.method)) return "the method is no token";
+  if (request.source != nullptr && !request.body.empty()) return "the body comes from two places";
   if (request.target.empty() || request.target.front() != '/') return "the target must begin with '/'";
   for (char c : request.target) {
     if (c <= ' ' || c == 0x7f)
@@ -260,6 +246,10 @@ std::string_view Invalid(const HttpRequest& request) {
   return {};
 }
 
+uint64_t BodySize(const HttpRequest& request) {
+  return request.source != nullptr ? request.source->size() : request.body.size();
+}
+
 // The request's head, and its body if that is short, as one string.
 void Compose(const HttpRequest& request, bool with_body, std::string& out) {
   out.clear();
@@ -267,10 +257,11 @@ void Compose(const HttpRequest& request, bool with_body, std::string& out) {
   out.append(HostHeader(request.tls, request.host, request.port)).append("\r\n");
   for (const auto& [name, value] : request.headers)
     out.append(name).append(": ").append(value).append("\r\n");
-  if (!request.body.empty() || request.method == "PUT" || request.method == "POST") {
-    StrAppend(&out, "Content-Length: ", request.body.size(), "\r\n");
+  const uint64_t size = BodySize(request);
+  if (size > 0 || request.method == "PUT" || request.method == "POST") {
+    StrAppend(&out, "Content-Length: ", size, "\r\n");
   }
-  if (request.expect_continue && !request.body.empty()) out.append("Expect: 100-continue\r\n");
+  if (request.expect_continue && size > 0) out.append("Expect: 100-continue\r\n");
   out.append("\r\n");
   if (with_body) out.append(request.body);
 }
@@ -338,6 +329,8 @@ class ClientImpl : public std::enable_shared_from_this<ClientImpl> {
   asio::awaitable<Outcome> Exchange(Flight& flight, const HttpRequest& request, Connection& connection);
   asio::awaitable<error_code> Write(Flight& flight, Connection& connection, std::string_view head,
                                     std::string_view body);
+  asio::awaitable<absl::Status> WriteFrom(Flight& flight, Connection& connection, HttpBodySource& source,
+                                          error_code& write_error);
   void ScheduleSweep();
   void Sweep();
 
@@ -414,7 +407,8 @@ asio::awaitable<absl::StatusOr<HttpResponse>> ClientImpl::Send(HttpRequest reque
     flight.connection = nullptr;
     if (!outcome.status.ok()) {
       Release(std::move(connection), false);
-      if (outcome.stale && used && !fresh && request.retry_when_stale && !flight.aborted.has_value()) {
+      if (outcome.stale && used && !fresh && request.retry_when_stale && !flight.source_begun &&
+          !flight.aborted.has_value()) {
         ++counters_.stale_retries;
         continue;
       }
@@ -539,7 +533,7 @@ asio::awaitable<absl::StatusOr<std::unique_ptr<Connection>>> ClientImpl::Acquire
 asio::awaitable<absl::StatusOr<std::unique_ptr<Connection>>> ClientImpl::Enqueue(Flight& flight,
                                                                                  const Host& host,
                                                                                  bool fresh) {
-  Waiter waiter{Event(io_), const_cast<Host*>(&host), fresh, nullptr};
+  Waiter waiter{Event(io_.get_executor()), const_cast<Host*>(&host), fresh, nullptr};
   queue_.push_back(&waiter);
   flight.waiting = &waiter.event;
   flight.queued = true;
@@ -626,7 +620,7 @@ asio::awaitable<absl::Status> ClientImpl::Resolve(Flight& flight, const std::sha
       asio::co_spawn(io_, LookUp(shared_from_this(), host), asio::detached);
     }
     // The system's look-up can't be interrupted; waiting for it can.
-    Event event(io_);
+    Event event(io_.get_executor());
     const auto place = host->resolve_waiters.insert(host->resolve_waiters.end(), &event);
     flight.waiting = &event;
     co_await event.Wait();
@@ -716,6 +710,29 @@ asio::awaitable<error_code> ClientImpl::Write(Flight& flight, Connection& connec
   co_return error_code();
 }
 
+// Writes the body of a source. An error of the connection is left in `write_error`, to be judged after
+// reading; what is returned ends the request.
+asio::awaitable<absl::Status> ClientImpl::WriteFrom(Flight& flight, Connection& connection,
+                                                    HttpBodySource& source, error_code& write_error) {
+  const Host& host = *connection.host;
+  for (uint64_t left = source.size(); left > 0 && !write_error;) {
+    flight.source_begun = true;
+    flight.Step(absl::InfiniteDuration());  // the source may take its time
+    const absl::StatusOr<std::string_view> piece = co_await source.Next();
+    if (flight.aborted.has_value()) co_return Fail(*flight.aborted, flight, host);
+    if (!piece.ok()) co_return piece.status();
+    if (piece->empty() || piece->size() > left) {
+      co_return Fail(HttpErrorKind::kInvalidRequest, flight, host, "the body is not of the size announced");
+    }
+    flight.Step(IdleDeadline());
+    write_error = co_await Write(flight, connection, {}, *piece);
+    if (flight.aborted.has_value()) co_return Fail(*flight.aborted, flight, host);
+    if (flight.step_expired) co_return Fail(HttpErrorKind::kIdleTimeout, flight, host);
+    left -= piece->size();
+  }
+  co_return absl::OkStatus();
+}
+
 asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const HttpRequest& request,
                                                           Connection& connection) {
   const Host& host = *connection.host;
@@ -724,7 +741,7 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
   connection.begin = connection.end = 0;
   connection.parser.Start(request.method == "HEAD", request.max_response_body, request.sink != nullptr);
 
-  bool body_held = request.expect_continue && !request.body.empty();
+  bool body_held = request.expect_continue && BodySize(request) > 0;
   const bool joined = !body_held && request.body.size() <= kJoinBody;
   Compose(request, joined, connection.out);
   flight.Step(IdleDeadline());
@@ -745,6 +762,10 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
 
   if (flight.aborted.has_value()) co_return Outcome{Fail(*flight.aborted, flight, host)};
   if (flight.step_expired) co_return Outcome{Fail(HttpErrorKind::kIdleTimeout, flight, host)};
+  if (request.source != nullptr && !body_held) {
+    absl::Status status = co_await WriteFrom(flight, connection, *request.source, write_error);
+    if (!status.ok()) co_return Outcome{std::move(status)};
+  }
 
   bool head_told = false;
   flight.Step(body_held ? now_ + kHttpContinueTimeout : IdleDeadline());
@@ -847,7 +868,12 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
     if (consent) {
       body_held = false;
       flight.Step(IdleDeadline());
-      write_error = co_await Write(flight, connection, {}, request.body);
+      if (request.source != nullptr) {
+        absl::Status status = co_await WriteFrom(flight, connection, *request.source, write_error);
+        if (!status.ok()) co_return Outcome{std::move(status)};
+      } else {
+        write_error = co_await Write(flight, connection, {}, request.body);
+      }
       if (flight.aborted.has_value()) co_return Outcome{Fail(*flight.aborted, flight, host)};
       if (flight.step_expired) co_return Outcome{Fail(HttpErrorKind::kIdleTimeout, flight, host)};
     }

@@ -85,6 +85,21 @@ class HttpBodySink {
   virtual boost::asio::awaitable<absl::Status> OnData(std::string_view data) = 0;
 };
 
+// Gives the body of a request piece by piece, for bodies that no memory should hold. While a call has not
+// completed nothing more is written to the connection, so a slow source holds back the request and no timeout
+// but the total one runs. Called on the client's thread; must outlive Send().
+class HttpBodySource {
+ public:
+  virtual ~HttpBodySource() = default;
+  // Bytes in all: the Content-Length.
+  virtual uint64_t size() const = 0;
+  // The next piece, of at least one byte, valid until the next call or the end of Send(); asked for until the
+  // pieces make up size(), and not after that. An error ends the request with that error, and so does (as
+  // kInvalidRequest) a piece that is empty or one too long: the server never gets another body than
+  // announced.
+  virtual boost::asio::awaitable<absl::StatusOr<std::string_view>> Next() = 0;
+};
+
 struct HttpRequest {
   bool tls = false;
   // A name or an address (IPv6 without brackets). With TLS the certificate must be for it.
@@ -97,6 +112,9 @@ struct HttpRequest {
   HttpHeaders headers;
   // Borrowed: must stay valid until Send() is done.
   std::string_view body;
+  // Where the body comes from instead; null: from `body`, which must be empty otherwise. Once the first piece
+  // has been asked for, a kept connection that turns out to be dead is not made good by a second try.
+  HttpBodySource* source = nullptr;
   // Asks the server for its consent before the body is sent (Expect: 100-continue); after kContinueTimeout of
   // silence the body is sent anyway. A final answer that comes instead saves sending the body.
   bool expect_continue = false;

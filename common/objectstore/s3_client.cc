@@ -114,6 +114,7 @@ boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request requ
   http.method = std::move(request.method);
   http.headers = std::move(request.headers);
   http.body = request.borrowed_body.empty() ? std::string_view(request.body) : request.borrowed_body;
+  http.source = request.body_source;
   http.expect_continue = request.expect_continue;
   http.max_response_body = request.max_response_body;
   http.total_timeout = request.total_timeout;
@@ -146,7 +147,9 @@ boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request requ
                    request.user_agent.empty() ? kDefaultUserAgent : std::string_view(request.user_agent));
   if (!config_.credentials.anonymous) {
     std::string hash;
-    if (http.body.empty()) {
+    if (http.source != nullptr) {
+      hash = kUnsignedPayload;
+    } else if (http.body.empty()) {
       hash = kEmptySha256;
     } else if (http.tls && http.body.size() > kUnsignedPayloadAbove) {
       hash = kUnsignedPayload;
@@ -219,12 +222,34 @@ std::string TaggingXml(const std::vector<std::pair<std::string, std::string>>& t
   return out;
 }
 
+std::optional<std::vector<std::pair<std::string, std::string>>> ParseTagging(std::string_view xml) {
+  pugi::xml_document document;
+  // Blanks are as good a value as any.
+  if (!document.load_buffer(xml.data(), xml.size(), pugi::parse_default | pugi::parse_ws_pcdata_single,
+                            pugi::encoding_utf8)) {
+    return std::nullopt;
+  }
+  const pugi::xml_node root = document.document_element();
+  if (LocalName(root) != "Tagging") return std::nullopt;
+  std::vector<std::pair<std::string, std::string>> tags;
+  for (const pugi::xml_node& tag : Child(root, "TagSet").children()) {
+    if (LocalName(tag) != "Tag") continue;
+    tags.emplace_back(Child(tag, "Key").child_value(), Child(tag, "Value").child_value());
+  }
+  return tags;
+}
+
 std::string ContentMd5(std::string_view data) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
   unsigned size = 0;
   // Fails only where MD5 is forbidden (FIPS mode); the store then says that the header is wrong.
   if (EVP_Digest(data.data(), data.size(), digest.data(), &size, EVP_md5(), nullptr) != 1) size = 0;
   return absl::Base64Escape(absl::string_view(reinterpret_cast<const char*>(digest.data()), size));
+}
+
+std::string_view WithoutQuotes(std::string_view etag) {
+  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"') return etag.substr(1, etag.size() - 2);
+  return etag;
 }
 
 std::string XmlText(std::string_view xml, std::string_view name) {

@@ -10,6 +10,7 @@
 #ifndef DROVER_COMMON_OBJECTSTORE_S3_CLIENT_H_
 #define DROVER_COMMON_OBJECTSTORE_S3_CLIENT_H_
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -37,6 +38,9 @@ struct S3Request {
   std::string body;
   // Sent instead of `body` if not empty. Must stay valid until Send() is done.
   std::string_view borrowed_body;
+  // Gives the body instead of both, piece by piece; it is not hashed for the signature (UNSIGNED-PAYLOAD), so
+  // give the store a Content-MD5 or compare what it stored.
+  HttpBodySource* body_source = nullptr;
   // Adds Content-MD5 of the body: DeleteObjects, PutObjectTagging with object lock and some others want it.
   bool content_md5 = false;
   // "": kDefaultUserAgent. Operations put the job's id into it, so that a store's log can be matched with the
@@ -105,8 +109,14 @@ std::string XmlEscape(std::string_view text);
 // The <Tagging> document of PutObjectTagging.
 std::string TaggingXml(const std::vector<std::pair<std::string, std::string>>& tags);
 
+// The tags of such a document, as GetObjectTagging answers with; nothing if it is none.
+std::optional<std::vector<std::pair<std::string, std::string>>> ParseTagging(std::string_view xml);
+
 // Base64 of the MD5 of `data`: a Content-MD5 header.
 std::string ContentMd5(std::string_view data);
+
+// An ETag as headers have it, without its quotes.
+std::string_view WithoutQuotes(std::string_view etag);
 
 // The text of the first element called `name` anywhere in an XML document, namespaces disregarded; "" if
 // there is none or it is no XML. For small answers ("UploadId", "ETag", "LastModified").

@@ -29,6 +29,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/types/span.h"
 #include "common/http/client.h"
+#include "common/http/http_date.h"
 #include "common/objectstore/s3_client.h"
 #include "common/objectstore/transient.h"
 #include "common/status/status.h"
@@ -39,11 +40,6 @@ namespace drover {
 namespace {
 
 namespace asio = boost::asio;
-
-std::string_view WithoutQuotes(std::string_view etag) {
-  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"') return etag.substr(1, etag.size() - 2);
-  return etag;
-}
 
 // For If-Match: weak ETags ("W/...") go as they came.
 std::string Quoted(std::string_view etag) {
@@ -61,8 +57,7 @@ ObjectInfo InfoOf(const HttpHeaders& headers) {
   if (!ParseInteger(size, &info.size) || info.size < 0) info.size = -1;
   info.etag = std::string(WithoutQuotes(headers.Get("ETag")));
   info.version_id = std::string(headers.Get("x-amz-version-id"));
-  const std::string_view modified = headers.Get("Last-Modified");
-  absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", ToAbsl(modified), &info.modified, nullptr);
+  info.modified = ParseHttpDate(headers.Get("Last-Modified")).value_or(info.modified);
   return info;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/http/http_date.h"
 #include "common/strings/strings.h"
 
 namespace drover {
@@ -32,6 +33,12 @@ constexpr CodeClass kCodes[] = {
     {"OperationAborted",
      Transience::kTransient},  // 409: something else is being done to this bucket or object
     {"ConditionalRequestConflict", Transience::kTransient},  // 409: a conditional write met another write
+    {"BadDigest", Transience::kTransient},                   // 400: the body was damaged on its way
+    // Drover's own, of copies across two stores (services/worker/operations/copy_across_stores.h): what was
+    // read or stored is not what it should be. Damaged on its way, or changed meanwhile.
+    {"SourceChanged", Transience::kTransient},
+    {"SourceChecksumMismatch", Transience::kTransient},
+    {"TargetChecksumMismatch", Transience::kTransient},
     // 5xx by status, but nothing that passes.
     {"NotImplemented", Transience::kPermanent},
 };
@@ -98,9 +105,9 @@ std::optional<absl::Duration> RetryAfter(const HttpHeaders& headers, absl::Time 
     if (!ParseInteger(value, &seconds)) return std::nullopt;
     return absl::Seconds(seconds);
   }
-  absl::Time when;
-  if (!absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", ToAbsl(value), &when, nullptr)) return std::nullopt;
-  return std::max(when - now, absl::ZeroDuration());
+  const std::optional<absl::Time> when = ParseHttpDate(value);
+  if (!when.has_value()) return std::nullopt;
+  return std::max(*when - now, absl::ZeroDuration());
 }
 
 }  // namespace drover
