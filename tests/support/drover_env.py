@@ -100,6 +100,13 @@ def free_port():
     raise Failure("no free port")
 
 
+def listens(port):
+    """Whether something takes connections at 127.0.0.1:port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def _uninterrupted():
     """Ignores Ctrl-C and SIGTERM meanwhile (in the main thread; elsewhere it does nothing)."""
@@ -635,6 +642,11 @@ class Env:
                        "--seed", seed, "--log", self.directory / "logs" / f"{name}.requests"], port, control)
         self._others.append(proxy)
         return proxy
+
+    def own(self, process):
+        """Ends this Process, which the caller started in `directory`, with the environment."""
+        self._others.append(process)
+        return process
 
     def start_counting_server(self, latency_ms=0):
         """counting_server.py: an S3 that answers 200 to all and counts."""
