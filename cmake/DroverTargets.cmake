@@ -1,6 +1,7 @@
 # drover_library(NAME [DEPS ...])   a static library of the .cc files in this folder
 # drover_program(NAME SOURCES ... [DEPS ...])
-# drover_tests(NAME [DEPS ...])     one GoogleTest program of the *_test.cc files in this folder, known to ctest
+# drover_tests(NAME [SOURCES ...] [DEPS ...])   one GoogleTest program, known to ctest; SOURCES: the *_test.cc files in
+#                                   this folder
 
 function(drover_library name)
   cmake_parse_arguments(A "" "" "DEPS;SOURCES" ${ARGN})
@@ -32,8 +33,11 @@ function(drover_program name)
 endfunction()
 
 function(drover_tests name)
-  cmake_parse_arguments(A "" "LABEL" "DEPS" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  cmake_parse_arguments(A "" "LABEL" "DEPS;SOURCES" ${ARGN})
+  set(sources ${A_SOURCES})
+  if(NOT sources)
+    file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  endif()
   if(NOT sources)
     return()
   endif()

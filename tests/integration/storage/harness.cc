@@ -5,15 +5,10 @@
 #include "common/clock/clock.h"
 #include "common/status/status.h"
 #include "common/sync/mutex.h"
-#include "tests/integration/storage/postgres_env.h"
 
 namespace drover::testing {
 
 using lifecycle::Cause;
-
-std::vector<StorageUnderTest> StoragesUnderTest() {
-  return {{"Postgres", [] { ClearDatabase(); }, []() -> std::unique_ptr<Storage> { return OpenStorage(); }}};
-}
 
 std::string Reason(const absl::Status& status) {
   const std::optional<ErrorDetails> details = GetErrorDetails(status);
