@@ -16,4 +16,5 @@ find_package(Boost 1.81 REQUIRED)        # headers only: Asio and Beast's parser
 find_package(nlohmann_json CONFIG REQUIRED)
 pkg_check_modules(PQXX REQUIRED IMPORTED_TARGET libpqxx)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+find_package(ZLIB REQUIRED)
 find_package(benchmark CONFIG QUIET)

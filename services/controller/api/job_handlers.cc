@@ -63,6 +63,7 @@ absl::StatusOr<v1::CreateJobResponse> JobHandlers::CreateJob(const Caller& calle
   job.priority = valid.job.priority();
   job.request_id = request.request_id();
   job.fingerprint = valid.fingerprint;
+  job.prepare_progress = valid.prepare_progress;
   DROVER_ASSIGN_OR_RETURN(const Storage::Created created, Store(job));
   if (created.created) {
     LogInfo("job.created",

@@ -40,6 +40,8 @@ constexpr SupportedField kSupported[] = {
     {"job.manifest.csv.etag"},
     {"job.manifest.csv.fields"},
     {"job.manifest.csv.sha256"},
+    {"job.manifest.csv.compression"},
+    {"job.manifest.inline.objects"},
     {"job.report"},
     {"job.priority"},
     {"job.description"},

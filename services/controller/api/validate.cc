@@ -17,10 +17,12 @@
 #include "services/controller/api/errors.h"
 #include "services/controller/api/supported_fields.h"
 #include "services/controller/manifest/csv/csv_manifest.h"
+#include "services/controller/manifest/inline/inline_manifest.h"
 
 namespace drover {
 namespace {
 
+constexpr int kMaxInlineErrors = 50;   // objects of an inline manifest that an error names
 constexpr size_t kMaxShownValue = 64;  // bytes of a client's value in an error text
 
 // A client's text as an error shows it: escaped, cut, in quotes.
@@ -265,7 +267,8 @@ class Validator {
       errors_.Add("job.manifest", "is required: exactly one manifest, e.g. csv");
       return;
     }
-    if (!job_.manifest().has_csv()) return;  // refused before, by the list of supported fields
+    if (job_.manifest().has_inline_()) CheckInline(*job_.mutable_manifest()->mutable_inline_());
+    if (!job_.manifest().has_csv()) return;  // others were refused before, by the list of supported fields
     v1::CsvManifest& csv = *job_.mutable_manifest()->mutable_csv();
     const std::string path = "job.manifest.csv";
     const StoreConfig* store = CheckLocation(csv.location(), path + ".location");
@@ -280,6 +283,58 @@ class Validator {
     }
     CheckFields(csv, path + ".fields");
     if (!csv.sha256().empty()) CheckSha256(path + ".sha256", csv.mutable_sha256(), errors_);
+  }
+
+  // The rules of a CSV manifest's rows (csv_manifest.h), but for the encoding of keys. That texts are UTF-8
+  // was seen to by protobuf's parser.
+  void CheckInline(v1::InlineManifest& manifest) {
+    const std::string path = "job.manifest.inline.objects";
+    if (manifest.objects().empty()) {
+      errors_.Add(path, StrCat("is required: 1 to ", kMaxInlineObjects, " objects"));
+    } else if (manifest.objects_size() > kMaxInlineObjects || manifest.ByteSizeLong() > kMaxInlineBytes) {
+      errors_.Add(path, StrCat("must be at most ", kMaxInlineObjects, " objects in ", kMaxInlineBytes,
+                               " bytes, got ", manifest.objects_size(), " in ", manifest.ByteSizeLong(),
+                               "; a longer list belongs into a csv manifest"));
+      return;
+    }
+    int wrong = 0;
+    for (int i = 0; i < manifest.objects_size() && wrong < kMaxInlineErrors; ++i) {
+      const bool versions = !manifest.objects(0).version_id().empty();
+      wrong += CheckInlineObject(manifest.objects(i), versions, StrCat(path, "[", i, "]")) ? 0 : 1;
+    }
+    out_.prepare_progress = TakeInlineObjects(manifest);
+  }
+
+  // False if something is wrong with it, which is noted. `versions`: whether the first object has a version
+  // id.
+  bool CheckInlineObject(const v1::InlineObject& object, bool versions, const std::string& path) {
+    bool good = true;
+    const auto bad = [&](std::string_view field, std::string_view what) {
+      errors_.Add(StrCat(path, ".", field), what);
+      good = false;
+    };
+    std::string why;
+    if (!IsValidBucketName(object.bucket(), &why)) {
+      bad("bucket", object.bucket().empty() ? "is required"
+                                            : StrCat(Show(object.bucket()), " is no bucket name: ", why));
+    }
+    const std::string& key = object.key();
+    if (key.empty() || key.size() > kMaxKeyBytes) {
+      bad("key",
+          key.empty() ? "is required" : StrCat("must be at most ", kMaxKeyBytes, " bytes, has ", key.size()));
+    } else if (key.find('\0') != std::string::npos) {
+      bad("key", "must not contain NUL");
+    }
+    const std::string& version = object.version_id();
+    if (version.size() > kMaxVersionIdBytes) {
+      bad("version_id", StrCat("must be at most ", kMaxVersionIdBytes, " bytes, has ", version.size()));
+    } else if (HasControlCharacter(version)) {
+      bad("version_id", "must not contain control characters");
+    } else if (version.empty() == versions) {
+      bad("version_id", versions ? "is empty, but the first object has one; either all have one or none has"
+                                 : "is set, but the first object has none; either all have one or none has");
+    }
+    return good;
   }
 
   const StoreConfig* CheckLocation(const v1::ObjectLocation& location, const std::string& path) {

@@ -56,6 +56,7 @@ struct ValidJob {
   std::map<std::string, std::string> stores;  // name -> fingerprint, of every store that the job uses
   std::vector<std::string> worker_stores;     // of those, the ones a worker must reach
   lifecycle::FailurePolicy failure_policy;
+  std::string prepare_progress;  // NewJob's: the objects of an inline manifest, which `job` has no more
   // Hex SHA-256 over the deterministic serialisation of the job as the client sent it, without defaults: a
   // call repeated after an upgrade that changed a default is still the same call.
   std::string fingerprint;

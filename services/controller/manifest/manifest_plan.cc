@@ -47,18 +47,33 @@ absl::StatusOr<CsvFormat> FormatOf(const v1::CsvManifest& csv) {
   return format;
 }
 
+absl::StatusOr<std::optional<Compression>> CompressionOf(const v1::CsvManifest& csv) {
+  switch (csv.compression()) {
+    case v1::CsvManifest::COMPRESSION_UNSPECIFIED: return std::nullopt;
+    case v1::CsvManifest::GZIP: return Compression::kGzip;
+    case v1::CsvManifest::ZSTD: return Compression::kZstd;
+    default:
+      return Unsupported(
+          StrCat("this controller knows no compression ", csv.compression(), " of a manifest"));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<ManifestPlan> PlanManifest(const JobSpec& spec) {
   v1::Job job;
   if (!job.ParseFromString(spec.request)) return Unsupported("the stored request can't be read");
-  if (!job.manifest().has_csv()) return Unsupported("this controller prepares CSV manifests only");
-  const v1::CsvManifest& csv = job.manifest().csv();
-  if (csv.compression() != v1::CsvManifest::COMPRESSION_UNSPECIFIED) {
-    return Unsupported("this controller prepares manifests that aren't compressed only");
-  }
   ManifestPlan plan;
+  plan.batch_cap = BatchCap(job.operation());
+  if (job.manifest().has_inline_()) {
+    plan.in_request = true;
+    return plan;
+  }
+  if (!job.manifest().has_csv())
+    return Unsupported("this controller prepares CSV manifests and inline ones only");
+  const v1::CsvManifest& csv = job.manifest().csv();
   DROVER_ASSIGN_OR_RETURN(plan.format, FormatOf(csv));
+  DROVER_ASSIGN_OR_RETURN(plan.compression, CompressionOf(csv));
   plan.store = csv.location().store();
   const auto pinned = spec.stores.find(plan.store);
   if (pinned != spec.stores.end()) plan.fingerprint = pinned->second;
@@ -66,7 +81,6 @@ absl::StatusOr<ManifestPlan> PlanManifest(const JobSpec& spec) {
   plan.etag = csv.etag();
   plan.pin = spec.manifest_pin;
   plan.sha256 = absl::AsciiStrToLower(csv.sha256());
-  plan.batch_cap = BatchCap(job.operation());
   return plan;
 }
 
@@ -78,6 +92,9 @@ std::optional<lifecycle::Failure> FailureOfStoreError(const ManifestPlan& plan, 
   if (reason == "OBJECT_NOT_FOUND" || reason == "OBJECT_NAME_INVALID")
     return MakeFailure(kManifestNotFound, message);
   if (reason == "OBJECT_DENIED") return MakeFailure(kManifestAccessDenied, message);
+  if (reason == "COMPRESSED_DATA_INVALID") return MakeFailure(kManifestCorrupt, message);
+  if (reason == "COMPRESSED_DATA_TOO_LARGE") return MakeFailure(kManifestTooLarge, message);
+  if (reason == "COMPRESSED_DATA_UNSUPPORTED") return MakeFailure(kManifestUnsupported, message);
   if (reason == "STORE_REFUSED") return MakeFailure(kManifestUnavailable, message);
   if (reason != "OBJECT_CHANGED") return std::nullopt;
   if (opened) return MakeFailure(kManifestChanged, "the manifest changed while it was read");
@@ -88,12 +105,17 @@ std::optional<lifecycle::Failure> FailureOfStoreError(const ManifestPlan& plan, 
                             present.empty() ? "another one" : StrCat("ETag ", present)));
 }
 
-lifecycle::Failure FailureOfBadLines(const std::vector<BadLine>& lines) {
-  lifecycle::Failure failure =
-      MakeFailure(kManifestInvalid,
-                  lines.empty() ? std::string("the manifest can't be used")
-                                : StrCat("the manifest has lines that can't be used; the first is line ",
-                                         lines.front().line, ": ", lines.front().reason));
+lifecycle::Failure FailureOfBadLines(const std::vector<BadLine>& lines, std::optional<Compression> looks) {
+  std::string reason = "the manifest can't be used";
+  if (!lines.empty()) {
+    reason = StrCat("the manifest has lines that can't be used; the first is line ", lines.front().line, ": ",
+                    lines.front().reason);
+  }
+  if (looks.has_value()) {
+    StrAppend(&reason, "; it looks like a file compressed with ", CompressionName(*looks),
+              ": then the job must say so in job.manifest.csv.compression");
+  }
+  lifecycle::Failure failure = MakeFailure(kManifestInvalid, reason);
   for (const BadLine& line : lines) failure.bad_lines.push_back({line.line, line.reason});
   return failure;
 }

@@ -14,6 +14,8 @@
 #include "common/strings/strings.h"
 #include "services/controller/duties/pipeline.h"
 #include "services/controller/manifest/csv/csv_manifest.h"
+#include "services/controller/manifest/decompressing_reader.h"
+#include "services/controller/manifest/inline/inline_manifest.h"
 #include "services/controller/manifest/manifest_plan.h"
 #include "services/controller/manifest/prepare_progress.h"
 
@@ -35,7 +37,7 @@ using Buffer = std::unique_ptr<char[]>;
 struct Block {
   Buffer buffer;
   size_t size = 0;
-  int64_t offset = 0;           // of its first byte in the manifest
+  int64_t offset = 0;           // of its first byte in the manifest (of a compressed one: in its content)
   ResumableSha256 hash_before;  // of all bytes before it
   bool last = false;
   absl::Status error;  // reading ended here, with an error
@@ -284,7 +286,8 @@ class Preparation {
     // The hash of a file tells users what was read; that of an object is made only if it is compared with
     // something.
     hashing_ = !plan_.sha256.empty() || store_->config().kind == StoreKind::kFile;
-    const int64_t read_from = hashing_ ? progress_.hashed : progress_.position.offset;
+    // A compressed manifest is always read from its start: what is in batches is skipped.
+    const int64_t read_from = plan_.compression ? 0 : hashing_ ? progress_.hashed : progress_.position.offset;
 
     const bool opened_before = !progress_.etag.empty();
     const std::string expected = opened_before         ? progress_.etag
@@ -296,8 +299,15 @@ class Preparation {
 
     absl::StatusOr<CsvManifestParser> parser = CsvManifestParser::Create(plan_.format, progress_.position);
     if (!parser.ok()) return Fail(MakeFailure(kManifestUnsupported, FromAbsl(parser.status().message())));
-    BlockReader blocks(*std::move(reader), read_from, progress_.hash, hashing_, env_.options.block_bytes,
-                       env_.clock);
+    ResumableSha256 stored_hash;  // of a compressed manifest; the reader's thread writes it
+    if (plan_.compression) {
+      reader = std::make_unique<DecompressingReader>(*std::move(reader), *plan_.compression,
+                                                     [&](std::string_view bytes) {
+                                                       if (hashing_) stored_hash.Update(bytes);
+                                                     });
+    }
+    BlockReader blocks(*std::move(reader), read_from, progress_.hash, hashing_ && !plan_.compression,
+                       env_.options.block_bytes, env_.clock);
     const absl::Status read = ReadManifest(blocks, *parser);
     blocks.Stop();
     const absl::Status stored = chunks_.Drain();
@@ -305,8 +315,8 @@ class Preparation {
     if (failure_) return Fail(*failure_);
     if (!read.ok()) return StoreFailed(read);
     if (!at_end_) return DutyOutcome::Again(absl::ZeroDuration());  // stopped
-    if (!parser->bad_lines().empty()) return Fail(FailureOfBadLines(parser->bad_lines()));
-    return Finish(blocks.HexDigest());
+    if (!parser->bad_lines().empty()) return Fail(FailureOfBadLines(parser->bad_lines(), looks_compressed_));
+    return Finish(plan_.compression ? stored_hash.HexDigest() : blocks.HexDigest());
   }
 
  private:
@@ -330,7 +340,9 @@ class Preparation {
 
   void Feed(const Block& block, CsvManifestParser& parser) {
     std::string_view bytes(block.buffer.get(), block.size);
-    // A resumed hash goes on at the start of the block that the resumed parser stands in.
+    if (block.offset == 0 && !plan_.compression) looks_compressed_ = DetectCompression(bytes);
+    // A resumed hash goes on at the start of the block that the resumed parser stands in, a compressed
+    // manifest at its start.
     const int64_t parsed = resumed_at_ - block.offset;
     if (parsed > 0) bytes.remove_prefix(std::min(bytes.size(), static_cast<size_t>(parsed)));
     parser.Feed(bytes, block.last, [&](const Task& task) {
@@ -354,7 +366,7 @@ class Preparation {
     ++progress_.batches;
     progress_.position = position;
     progress_.unavailable_since.reset();
-    if (block != nullptr && hashing_ && position.offset >= block->offset) {
+    if (block != nullptr && hashing_ && !plan_.compression && position.offset >= block->offset) {
       progress_.hashed = block->offset;
       progress_.hash = block->hash_before;
     }
@@ -440,6 +452,7 @@ class Preparation {
   bool hashing_ = false;
   bool at_end_ = false;  // of the manifest, or of the lines that are looked at after a bad one
   bool storing_failed_ = false;
+  std::optional<Compression> looks_compressed_;  // though the job does not say so
   std::optional<lifecycle::Failure> failure_;
 
   ChunkMaker chunks_;
@@ -476,20 +489,39 @@ class PrepareHandler : public DutyHandler {
     // Cancelled meanwhile, which has removed the duty.
     if (state != lifecycle::State::kPreparing) return DutyOutcome::Done();
 
+    absl::StatusOr<ManifestPlan> plan = PlanManifest(job->spec);
+    if (!plan.ok()) return Unsupported(duty, plan.status());
+    if (plan->in_request) return PrepareInline(duty, plan->batch_cap);
     absl::StatusOr<PrepareProgress> progress = PrepareProgress::Parse(duty.progress);
     if (!progress.ok()) return DutyOutcome::Failed(progress.status());
-    absl::StatusOr<ManifestPlan> plan = PlanManifest(job->spec);
-    if (!plan.ok()) {
-      const lifecycle::Failure failure = MakeFailure(kManifestUnsupported, FromAbsl(plan.status().message()));
-      if (absl::Status status = env_.storage.FailPreparation(duty, failure); !status.ok())
-        return OutcomeOf(status);
-      env_.on_job_changed(duty.job_id);
-      return DutyOutcome::Ended();
-    }
     return Preparation(env_, context, *std::move(plan), *std::move(progress)).Run();
   }
 
  private:
+  DutyOutcome Unsupported(const Duty& duty, const absl::Status& why) const {
+    const lifecycle::Failure failure = MakeFailure(kManifestUnsupported, FromAbsl(why.message()));
+    if (absl::Status status = env_.storage.FailPreparation(duty, failure); !status.ok())
+      return OutcomeOf(status);
+    env_.on_job_changed(duty.job_id);
+    return DutyOutcome::Ended();
+  }
+
+  // All of it in one chunk: it is small, and there is nothing to wait for.
+  DutyOutcome PrepareInline(const Duty& duty, size_t batch_cap) const {
+    absl::StatusOr<std::vector<NewBatch>> batches = MakeInlineBatches(duty.progress, batch_cap);
+    if (!batches.ok()) return Unsupported(duty, batches.status());
+    if (absl::Status status = failpoint::HitStatus("prepare.before_last"); !status.ok()) {
+      return DutyOutcome::Failed(status);
+    }
+    Storage::PrepareChunk chunk;
+    chunk.batches = *std::move(batches);
+    chunk.last = true;
+    if (absl::Status status = env_.storage.AppendBatches(duty, chunk); !status.ok()) return OutcomeOf(status);
+    LogInfo("manifest.prepared", {{"job", duty.job_id}, {"batches", chunk.batches.size()}, {"inline", true}});
+    env_.on_job_changed(duty.job_id);
+    return DutyOutcome::Ended();
+  }
+
   const PrepareOptions options_;
   const JobChangedFn on_job_changed_;
   const Environment env_;

@@ -92,7 +92,8 @@ struct NewJob {
   JobSpec spec;
   int32_t priority = 0;
   std::string request_id;
-  std::string fingerprint;  // of the request, to tell a repeated call from a reused id
+  std::string fingerprint;       // of the request, to tell a repeated call from a reused id
+  std::string prepare_progress;  // Duty::progress that its prepare duty begins with
 };
 
 struct JobPageQuery {

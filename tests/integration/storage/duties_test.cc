@@ -1,4 +1,6 @@
 // Duties and what is written under them: preparation and report.
+#include <map>
+
 #include "absl/time/clock.h"
 #include "tests/integration/storage/harness.h"
 
@@ -50,6 +52,17 @@ class DutiesTest : public StorageTest {
   }
 };
 DROVER_STORAGE_CONTRACT(DutiesTest);
+
+TEST_P(DutiesTest, APrepareDutyBeginsWithTheProgressThatItsJobWasCreatedWith) {
+  NewJob with = SomeJob();
+  with.prepare_progress = std::string("\0keys\xff", 6);
+  const JobId job = CreateJob(with);
+  const JobId plain = CreateJob();
+  std::map<JobId, std::string> progress;
+  for (const Duty& duty : Due(DutyKind::kPrepare)) progress[duty.job_id] = duty.progress;
+  EXPECT_EQ(progress.at(job), with.prepare_progress);
+  EXPECT_EQ(progress.at(plain), "");
+}
 
 TEST_P(DutiesTest, OneHolderAtATime) {
   const JobId job = CreateJob();

@@ -39,8 +39,8 @@ constexpr char kInsertStateSql[] = R"sql(
        reason_caller)
     VALUES ($1, 1, 0, $2, 1, $3, statement_timestamp(), CASE WHEN $4::boolean THEN 1 ELSE 0 END, $5)
   ), duty AS (
-    INSERT INTO drover.duties (job_id, kind, part, due_at, created_at)
-    VALUES ($1, 1, 0, statement_timestamp(), statement_timestamp())
+    INSERT INTO drover.duties (job_id, kind, part, progress, due_at, created_at)
+    VALUES ($1, 1, 0, nullif($6, ''::bytea), statement_timestamp(), statement_timestamp())
   )
   INSERT INTO drover.events (job_id, version, at, state, priority, type, caller)
   VALUES ($1, 1, statement_timestamp(), 1, $2, 'JobCreated', $5))sql";
@@ -155,7 +155,7 @@ absl::StatusOr<Storage::Created> PostgresStorage::CreateJob(const NewJob& job) {
     // The same id is the same call again, after a commit in doubt.
     if (inserted.affected_rows() == 0) return absl::OkStatus();
     tx.Query(kInsertStateSql, spec.job_id, job.priority, spec.confirmation_required, spec.report_wanted,
-             spec.creator);
+             spec.creator, Bytes(job.prepare_progress));
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
