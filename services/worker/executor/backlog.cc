@@ -10,8 +10,12 @@ namespace {
 // in less.
 constexpr absl::Duration kWindow = absl::Milliseconds(100);
 constexpr int64_t kRounds = 2;
-// A lower rate is believed with this time constant.
+// A lower rate is believed with this time constant: it may be chance. A much lower one is other work.
 constexpr absl::Duration kMemory = absl::Seconds(3);
+constexpr absl::Duration kMemoryOfOtherWork = absl::Milliseconds(300);
+constexpr double kMuchLower = 0.25;
+// A stretch of work in which less than a round was finished tells something from this length on.
+constexpr absl::Duration kSilence = absl::Seconds(1);
 // No stretch is taken for shorter: the clock's own grain.
 constexpr absl::Duration kGrain = absl::Microseconds(50);
 
@@ -36,20 +40,35 @@ void Backlog::Finished(int64_t tasks, absl::Duration now) {
   Measure(now);
 }
 
+void Backlog::Stalled(absl::Duration now) {
+  finished_ = 0;
+  window_ = absl::ZeroDuration();
+  since_ = now;
+}
+
+absl::Duration Backlog::Window(absl::Duration now) const {
+  return window_ + (busy_ ? now - since_ : absl::ZeroDuration());
+}
+
 void Backlog::Measure(absl::Duration now) {
-  const absl::Duration window = std::max(kGrain, window_ + (busy_ ? now - since_ : absl::ZeroDuration()));
+  const absl::Duration window = std::max(kGrain, Window(now));
   if (window < kWindow && finished_ < kRounds * concurrency_) return;
   const double rate = static_cast<double>(finished_) / absl::ToDoubleSeconds(window);
-  const double weight = 1 - std::exp(-absl::FDivDuration(window, kMemory));
+  const absl::Duration memory = rate < rate_ * kMuchLower ? kMemoryOfOtherWork : kMemory;
+  const double weight = 1 - std::exp(-absl::FDivDuration(window, memory));
   rate_ = rate > rate_ ? rate : rate_ + (rate - rate_) * weight;
   finished_ = 0;
   window_ = absl::ZeroDuration();
   since_ = now;
 }
 
-int64_t Backlog::target() const {
+int64_t Backlog::target(absl::Duration now) const {
   if (rate_ == 0) return std::min(4 * concurrency_, kMaxBacklog);
-  const double aim = std::min(rate_ * absl::ToDoubleSeconds(kBacklogAim), static_cast<double>(kMaxBacklog));
+  double rate = rate_;
+  if (const absl::Duration window = Window(now); window >= kSilence) {
+    rate = std::min(rate, static_cast<double>(finished_ + concurrency_) / absl::ToDoubleSeconds(window));
+  }
+  const double aim = std::min(rate * absl::ToDoubleSeconds(kBacklogAim), static_cast<double>(kMaxBacklog));
   return std::clamp(static_cast<int64_t>(aim), std::min(2 * concurrency_, kMaxBacklog), kMaxBacklog);
 }
 

@@ -282,7 +282,7 @@ void Executor::StartDrain() {
 }
 
 int64_t Executor::Target() const {
-  const int64_t target = backlog_.target();
+  const int64_t target = backlog_.target(clock_.Elapsed());
   if (payload_bytes_per_task_ <= 0) return target;
   const auto fits = static_cast<int64_t>(static_cast<double>(kMaxHeldPayload) / payload_bytes_per_task_);
   return std::min(target, std::max<int64_t>(fits, 2 * static_cast<int64_t>(options_.concurrency)));
@@ -755,12 +755,52 @@ void Executor::EndIfDone(Lease& lease) {
   leases_.erase(lease.work.lease_id);
 }
 
+void Executor::WatchSurplus() {
+  // The least that Target() says is two rounds.
+  if (watching_surplus_ || unfinished_ <= kSurplusFrom * 2 * static_cast<int64_t>(options_.concurrency)) return;
+  watching_surplus_ = true;
+  timers_.At(clock_.Elapsed() + kSurplusLook, [this] {
+    watching_surplus_ = false;
+    CheckSurplus();
+    WatchSurplus();
+  });
+}
+
+void Executor::CheckSurplus() {
+  if (!report_->MayStart()) {
+    backlog_.Stalled(clock_.Elapsed());
+    had_surplus_ = false;
+    return;
+  }
+  const int64_t target = Target();
+  const bool had_surplus = std::exchange(had_surplus_, unfinished_ > kSurplusFrom * target);
+  if (!had_surplus || !had_surplus_) return;
+  had_surplus_ = false;
+  // Those that would be started last, as long as nothing of them was.
+  std::vector<std::shared_ptr<Lease>> last;
+  for (auto level = ready_.rbegin(); level != ready_.rend(); ++level) {
+    for (const std::shared_ptr<Job>& job : level->second) {
+      std::copy_if(job->startable.rbegin(), job->startable.rend(), std::back_inserter(last),
+                   [](const std::shared_ptr<Lease>& lease) { return !lease->batch.has_value(); });
+    }
+  }
+  const int64_t before = unfinished_;
+  for (const std::shared_ptr<Lease>& lease : last) {
+    if (unfinished_ - lease->unfinished < kSurplusLeft * target) break;
+    GiveBackUnstarted(lease, false);
+  }
+  if (unfinished_ < before) {
+    LogInfo("surplus.given_back", {{"tasks", before - unfinished_}, {"left", unfinished_}, {"target", target}});
+  }
+}
+
 void Executor::CountUnfinished(Job& job, int64_t change) {
   const absl::Duration now = clock_.Elapsed();
   unfinished_ += change;
   job.unfinished += change;
   if (unfinished_ > 0) {
     backlog_.Busy(now);
+    WatchSurplus();
   } else {
     backlog_.Idle(now);
   }

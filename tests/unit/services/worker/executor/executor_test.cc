@@ -809,6 +809,46 @@ TEST_F(ExecutorTest, AWorkerWithASlowStoreHoldsTwoSecondsOfWork) {
   EXPECT_NEAR(static_cast<double>(executor_->appetite().target), 700, 140);
 }
 
+TEST_F(ExecutorTest, AWorkerThatWasFastGivesBackWhatItCannotEat) {
+  limits_["fast"] = {.max_tasks = kMaxBatchTasks, .same_bucket = false};
+  scripts_["fast"] = [this](const TaskGroup&, OperationContext&, GroupResult&) -> boost::asio::awaitable<void> {
+    clock_.Advance(absl::Microseconds(200));
+    co_return;
+  };
+  scripts_["slow"] = Taking(absl::Milliseconds(500));  // 7 at a time: 14/s
+  Job("fast");
+  Lease(1, "fast", 256);
+  Poll();
+  Job("slow");
+  for (int64_t id = 10; id < 60; ++id) Lease(id, "slow", 100);
+  Poll();
+  Advance(absl::Milliseconds(900), absl::Milliseconds(50));
+  EXPECT_TRUE(report_.returned.empty());
+  Advance(absl::Seconds(6), absl::Milliseconds(50));
+  // The first ones are kept, up to twice what it aims at now; the last ones went back, whole.
+  EXPECT_FALSE(report_.returned.contains(10));
+  ASSERT_TRUE(report_.returned.contains(59));
+  EXPECT_EQ(report_.returned[59], TaskSet::All(100));
+  EXPECT_LT(report_.returned.size(), 50u);
+  EXPECT_GT(report_.returned.size(), 40u);
+  EXPECT_EQ(executor_->appetite().credit, 0);
+}
+
+TEST_F(ExecutorTest, AWorkerThatMayStartNothingGivesNothingBack) {
+  limits_["fast"] = {.max_tasks = kMaxBatchTasks, .same_bucket = false};
+  scripts_["fast"] = [this](const TaskGroup&, OperationContext&, GroupResult&) -> boost::asio::awaitable<void> {
+    clock_.Advance(absl::Microseconds(200));
+    co_return;
+  };
+  Job("fast");
+  Lease(1, "fast", 256);
+  Poll();
+  report_.may_start = false;
+  for (int64_t id = 10; id < 60; ++id) Lease(id, "fast", 100);
+  Advance(absl::Seconds(20), absl::Milliseconds(50));
+  EXPECT_TRUE(report_.returned.empty());
+}
+
 TEST_F(ExecutorTest, AStoreThatStopsAnsweringShrinksTheAppetite) {
   scripts_["a"] = Taking(absl::Milliseconds(20));
   Job("a");

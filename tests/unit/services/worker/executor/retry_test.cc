@@ -140,7 +140,44 @@ TEST(Backlog, TimeWithoutWorkDoesNotCount) {
     now += absl::Seconds(10);
   }
   EXPECT_NEAR(backlog.rate(), 1000, 10);
-  EXPECT_NEAR(static_cast<double>(backlog.target()), 2000, 20);
+  EXPECT_NEAR(static_cast<double>(backlog.target(now)), 2000, 20);
+}
+
+TEST(Backlog, AMuchLowerRateIsBelievedWithinSeconds) {
+  Backlog backlog(10);
+  absl::Duration now;
+  backlog.Busy(now);
+  now += absl::Milliseconds(1);
+  backlog.Finished(1000, now);  // 1,000,000/s
+  EXPECT_EQ(backlog.target(now), kMaxBacklog);
+  for (int i = 0; i < 30; ++i) {
+    now += absl::Milliseconds(100);
+    backlog.Finished(10, now);  // 100/s
+  }
+  EXPECT_LT(backlog.target(now), 2000);
+}
+
+TEST(Backlog, TasksThatTakeLongLowerItBeforeOneHasEnded) {
+  Backlog backlog(10);
+  absl::Duration now;
+  backlog.Busy(now);
+  now += absl::Milliseconds(1);
+  backlog.Finished(1000, now);
+  now += absl::Milliseconds(900);
+  EXPECT_EQ(backlog.target(now), kMaxBacklog);
+  now += absl::Milliseconds(9100);
+  EXPECT_EQ(backlog.target(now), 20);  // 10 in 10 s would be 1/s; never less than two rounds
+}
+
+TEST(Backlog, TimeInWhichNothingMayStartDoesNotCount) {
+  Backlog backlog(10);
+  absl::Duration now;
+  backlog.Busy(now);
+  now += absl::Milliseconds(1);
+  backlog.Finished(1000, now);
+  now += absl::Seconds(10);
+  backlog.Stalled(now);
+  EXPECT_EQ(backlog.target(now), kMaxBacklog);
 }
 
 }  // namespace
