@@ -30,3 +30,10 @@ if(DROVER_SANITIZE)
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()
 endif()
+
+if(DROVER_FUZZ)
+  # Coverage feedback for libFuzzer; the targets in tests/fuzz link its main(). Clang knows other warnings than g++,
+  # which is the compiler that they are errors for.
+  add_compile_options(-fsanitize=fuzzer-no-link -Wno-error -w)
+  add_link_options(-fsanitize=fuzzer-no-link)
+endif()
