@@ -136,16 +136,16 @@ absl::StatusOr<std::string> Decompress(std::string_view frame) {
   return content;
 }
 
-absl::StatusOr<std::vector<Outcome>> Parse(std::string_view content) {
-  const char* in = content.data();
-  const char* const end = in + content.size();
-  uint64_t count;
-  uint64_t dictionary_size;
-  if (!GetVarint(in, end, kMaxBatchTasks, count) || count == 0) return BadPayload("bad count");
-  if (!GetVarint(in, end, count, dictionary_size) || dictionary_size == 0)
-    return BadPayload("bad dictionary size");
+// A content, taken apart: what an entry shares with others stands in the dictionary, once.
+struct Parsed {
+  std::vector<Outcome> dictionary;
+  std::vector<uint32_t> indexes;
+  std::vector<uint32_t> references;
+  std::vector<uint32_t> attempts;
+  std::vector<uint64_t> bytes;
+};
 
-  std::vector<Outcome> dictionary(dictionary_size);
+absl::Status ParseDictionary(const char*& in, const char* end, std::vector<Outcome>& dictionary) {
   for (Outcome& result : dictionary) {
     uint64_t succeeded;
     uint64_t status;
@@ -160,40 +160,59 @@ absl::StatusOr<std::vector<Outcome>> Parse(std::string_view content) {
       return BadPayload("bad message");
     }
   }
+  return absl::OkStatus();
+}
 
-  std::vector<uint32_t> indexes(count);
+absl::StatusOr<Parsed> Parse(std::string_view content) {
+  const char* in = content.data();
+  const char* const end = in + content.size();
+  uint64_t count;
+  uint64_t dictionary_size;
+  if (!GetVarint(in, end, kMaxBatchTasks, count) || count == 0) return BadPayload("bad count");
+  if (!GetVarint(in, end, count, dictionary_size) || dictionary_size == 0)
+    return BadPayload("bad dictionary size");
+
+  Parsed parsed{std::vector<Outcome>(dictionary_size), std::vector<uint32_t>(count),
+                std::vector<uint32_t>(count), std::vector<uint32_t>(count), std::vector<uint64_t>(count)};
+  DROVER_RETURN_IF_ERROR(ParseDictionary(in, end, parsed.dictionary));
   uint64_t next = 0;
-  for (uint32_t& index : indexes) {
+  for (uint32_t& index : parsed.indexes) {
     uint64_t gap;
     if (next >= kMaxBatchTasks || !GetVarint(in, end, kMaxBatchTasks - 1 - next, gap))
       return BadPayload("bad index");
     index = static_cast<uint32_t>(next + gap);
     next = index + 1;
   }
-  std::vector<Outcome> outcomes;
-  outcomes.reserve(count);
   std::vector<bool> used(dictionary_size);
-  for (const uint32_t index : indexes) {
-    uint64_t reference;
-    if (!GetVarint(in, end, dictionary_size - 1, reference)) return BadPayload("bad reference");
-    used[reference] = true;
-    outcomes.push_back(dictionary[reference]);
-    outcomes.back().index = index;
+  for (uint32_t& reference : parsed.references) {
+    uint64_t value;
+    if (!GetVarint(in, end, dictionary_size - 1, value)) return BadPayload("bad reference");
+    used[value] = true;
+    reference = static_cast<uint32_t>(value);
   }
   if (std::find(used.begin(), used.end(), false) != used.end()) return BadPayload("unused result");
-  for (Outcome& outcome : outcomes) {
-    uint64_t attempts;
-    if (!GetVarint(in, end, std::numeric_limits<uint32_t>::max(), attempts) || attempts == 0) {
+  for (uint32_t& attempts : parsed.attempts) {
+    uint64_t value;
+    if (!GetVarint(in, end, std::numeric_limits<uint32_t>::max(), value) || value == 0)
       return BadPayload("bad attempts");
-    }
-    outcome.attempts = static_cast<uint32_t>(attempts);
+    attempts = static_cast<uint32_t>(value);
   }
-  for (Outcome& outcome : outcomes) {
-    if (!GetVarint(in, end, std::numeric_limits<uint64_t>::max(), outcome.bytes))
-      return BadPayload("bad bytes");
+  for (uint64_t& bytes : parsed.bytes) {
+    if (!GetVarint(in, end, std::numeric_limits<uint64_t>::max(), bytes)) return BadPayload("bad bytes");
   }
   if (in != end) return BadPayload("bytes after the end");
-  return outcomes;
+  return parsed;
+}
+
+// Of a payload that is not empty.
+absl::StatusOr<Parsed> ParsePayload(std::string_view payload) {
+  if (payload.size() > kMaxOutcomesPayloadBytes) return BadPayload("too long");
+  const char codec = payload[0];
+  payload.remove_prefix(1);
+  if (codec == kStored) return Parse(payload);
+  if (codec != kCompressed) return BadPayload(StrCat("unknown codec ", static_cast<uint8_t>(codec)));
+  DROVER_ASSIGN_OR_RETURN(const std::string content, Decompress(payload));
+  return Parse(content);
 }
 
 }  // namespace
@@ -262,13 +281,39 @@ std::string EncodeOutcomes(absl::Span<const Outcome> non_default) {
 
 absl::StatusOr<std::vector<Outcome>> DecodeOutcomes(std::string_view payload) {
   if (payload.empty()) return std::vector<Outcome>();
-  if (payload.size() > kMaxOutcomesPayloadBytes) return BadPayload("too long");
-  const char codec = payload[0];
-  payload.remove_prefix(1);
-  if (codec == kStored) return Parse(payload);
-  if (codec != kCompressed) return BadPayload(StrCat("unknown codec ", static_cast<uint8_t>(codec)));
-  DROVER_ASSIGN_OR_RETURN(const std::string content, Decompress(payload));
-  return Parse(content);
+  DROVER_ASSIGN_OR_RETURN(const Parsed parsed, ParsePayload(payload));
+  std::vector<Outcome> outcomes;
+  outcomes.reserve(parsed.indexes.size());
+  for (size_t i = 0; i < parsed.indexes.size(); ++i) {
+    Outcome& outcome = outcomes.emplace_back(parsed.dictionary[parsed.references[i]]);
+    outcome.index = parsed.indexes[i];
+    outcome.attempts = parsed.attempts[i];
+    outcome.bytes = parsed.bytes[i];
+  }
+  return outcomes;
+}
+
+absl::StatusOr<std::vector<FailureCount>> CountFailures(std::string_view payload) {
+  std::vector<FailureCount> counts;
+  if (payload.empty()) return counts;
+  DROVER_ASSIGN_OR_RETURN(const Parsed parsed, ParsePayload(payload));
+  // Results that differ only in their message share a count.
+  constexpr size_t kNone = std::numeric_limits<size_t>::max();
+  std::map<std::pair<std::string_view, uint16_t>, size_t> places;
+  std::vector<size_t> place_of(parsed.dictionary.size(), kNone);
+  for (size_t i = 0; i < parsed.indexes.size(); ++i) {
+    const Outcome& result = parsed.dictionary[parsed.references[i]];
+    if (result.succeeded) continue;
+    size_t& place = place_of[parsed.references[i]];
+    if (place == kNone) {
+      place = places.try_emplace({result.code, result.http_status}, counts.size()).first->second;
+      if (place == counts.size()) counts.push_back({result.code, result.http_status, 0, {}});
+    }
+    FailureCount& count = counts[place];
+    ++count.tasks;
+    if (count.first.size() < kFirstFailures) count.first.push_back(parsed.indexes[i]);
+  }
+  return counts;
 }
 
 }  // namespace drover

@@ -55,6 +55,22 @@ std::string EncodeOutcomes(absl::Span<const Outcome> non_default);
 // bounded.
 absl::StatusOr<std::vector<Outcome>> DecodeOutcomes(std::string_view payload);
 
+// Failed outcomes of a payload that have one code and HTTP status.
+struct FailureCount {
+  std::string code;
+  uint16_t http_status = 0;
+  uint32_t tasks = 0;
+  std::vector<uint32_t> first;  // indexes of the first kFirstFailures of them, ascending
+
+  friend bool operator==(const FailureCount&, const FailureCount&) = default;
+};
+inline constexpr size_t kFirstFailures = 3;
+
+// The failed outcomes of a payload by code and HTTP status, in the order of their first tasks; none for the
+// empty string. Errors are DecodeOutcomes's. Copies no message, so it is cheap enough for each segment that is
+// recorded.
+absl::StatusOr<std::vector<FailureCount>> CountFailures(std::string_view payload);
+
 }  // namespace drover
 
 #endif  // DROVER_COMMON_CODEC_OUTCOMES_H_

@@ -47,6 +47,7 @@ Change MakeChange(const Snapshot& snapshot, const Request& request, State to) {
   change.reason_message = request.message;
   change.caller = request.caller;
   change.failures = request.failures;
+  change.resumed = request.cause == Cause::kResume;
   switch (request.cause) {
     case Cause::kConfirm:
     case Cause::kPause:
@@ -66,6 +67,27 @@ Change MakeChange(const Snapshot& snapshot, const Request& request, State to) {
     default: break;
   }
   return change;
+}
+
+// How the recorded outcomes cross the policy's threshold, for people; nothing if they don't.
+std::optional<std::string> Crossed(const Snapshot& snapshot, const FailurePolicy& policy) {
+  // Only a policy that pauses forgets what was before a resume: a job that fails is not to be saved by a
+  // person's pause.
+  const int64_t executed_before = policy.pause ? snapshot.resumed_executed : 0;
+  const int64_t executed = snapshot.succeeded + snapshot.failed - executed_before;
+  const int64_t failed = snapshot.failed - (policy.pause ? snapshot.resumed_failed : 0);
+  const bool resumed = executed_before > 0;
+  if (executed >= policy.minimum_executed &&
+      static_cast<double>(failed) > policy.failed_fraction * static_cast<double>(executed)) {
+    return StrCat(failed, " of ", executed,
+                  resumed ? " tasks executed since the job was resumed failed" : " executed tasks failed",
+                  ": more than ", policy.failed_fraction * 100, " % of at least ", policy.minimum_executed);
+  }
+  if (policy.failed_tasks.has_value() && failed > *policy.failed_tasks) {
+    return StrCat(failed, " tasks failed", resumed ? " since the job was resumed" : "", ": more than ",
+                  *policy.failed_tasks);
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -194,26 +216,17 @@ absl::StatusOr<std::optional<Change>> Decide(const Snapshot& snapshot, const Req
 
 std::optional<Request> AfterRecord(const Snapshot& snapshot, const FailurePolicy& policy) {
   const int64_t executed = snapshot.succeeded + snapshot.failed;
+  const bool done = snapshot.prepared && executed == snapshot.tasks;
   const bool stoppable = Find(snapshot.state, Cause::kThreshold) != nullptr;
-  if (policy.enabled && stoppable) {
-    const bool by_fraction =
-        executed >= policy.minimum_executed &&
-        static_cast<double>(snapshot.failed) > policy.failed_fraction * static_cast<double>(executed);
-    const bool by_number = policy.failed_tasks.has_value() && snapshot.failed > *policy.failed_tasks;
-    if (by_fraction || by_number) {
-      std::string reason =
-          by_fraction ? StrCat(snapshot.failed, " of ", executed, " executed tasks failed: more than ",
-                               policy.failed_fraction * 100, " % of at least ", policy.minimum_executed)
-                      : StrCat(snapshot.failed, " tasks failed: more than ", *policy.failed_tasks);
-      if (!policy.pause) {
-        Request request{Cause::kThreshold, reason, "", {{"FAILURE_THRESHOLD", reason, {}}}};
-        return request;
-      }
-      const bool done = snapshot.prepared && executed == snapshot.tasks;
-      if (!done && snapshot.state == State::kActive) return Request{Cause::kPolicyPause, reason, "", {}};
-    }
+  const std::optional<std::string> crossed =
+      policy.enabled && stoppable ? Crossed(snapshot, policy) : std::nullopt;
+  if (crossed && !policy.pause) {
+    return Request{Cause::kThreshold, *crossed, "", {{"FAILURE_THRESHOLD", *crossed, {}}}};
   }
-  if (snapshot.prepared && executed == snapshot.tasks) return Request{Cause::kAllRecorded, "", "", {}};
+  if (crossed && !done && snapshot.state == State::kActive) {
+    return Request{Cause::kPolicyPause, *crossed, "", {}};
+  }
+  if (done) return Request{Cause::kAllRecorded, "", "", {}};
   return std::nullopt;
 }
 

@@ -124,7 +124,9 @@ inline constexpr std::string_view kReasonUser = "USER_REQUEST";
 inline constexpr std::string_view kReasonPreempted = "PREEMPTED";
 inline constexpr std::string_view kReasonFailurePolicy = "FAILURE_POLICY";
 
-// When a job with failing tasks stops.
+// When a job with failing tasks stops: once at least minimum_executed tasks are recorded and more than
+// failed_fraction of them failed, or once more than failed_tasks failed. With `pause` both count from the
+// job's last resume on: who resumes it has mended the cause, and what failed before says nothing any more.
 struct FailurePolicy {
   bool enabled = true;
   double failed_fraction = 0.5;
@@ -147,6 +149,9 @@ struct Snapshot {
   int32_t next_batch = 0;
   int64_t owned_leases = 0;     // read only where a change depends on it: kSettle, kPreempted
   bool report_settled = false;  // written, not needed or given up
+  // succeeded + failed, and failed, as they were when a person last resumed the job; 0 before.
+  int64_t resumed_executed = 0;
+  int64_t resumed_failed = 0;
 };
 
 // Why a job fails; at most 64 and 1,024 bytes.
@@ -169,6 +174,8 @@ struct Change {
   std::vector<Failure> failures;
   // The job keeps its reason as it is, a person's words and name included; reason_code repeats it.
   bool keep_reason = false;
+  // A person resumes the job: its present counts become resumed_executed and resumed_failed.
+  bool resumed = false;
 };
 
 // What asks for the change.

@@ -65,6 +65,29 @@ struct JobSpec {
   absl::Time created;
 };
 
+// A task, by its batch and its place in it.
+struct TaskRef {
+  BatchNo batch_no = 0;
+  uint32_t index = 0;
+  friend auto operator<=>(const TaskRef&, const TaskRef&) = default;
+};
+
+// A job's failed tasks are counted by error code and HTTP status: the first so many pairs that occur each in a
+// group of its own, all further ones together.
+inline constexpr int kMaxFailureGroups = 32;
+// The first so many tasks of a group are kept by name.
+inline constexpr int kMaxFailureExamples = 3;
+
+// Failed tasks of one kind.
+struct FailureGroup {
+  std::string code;         // empty: their outcomes had none, or can't be read
+  int32_t http_status = 0;  // 0: there was no answer
+  bool others = false;      // those of further kinds, together; code and http_status say nothing then
+  int64_t tasks = 0;
+  std::vector<TaskRef> examples;  // in the order of recording
+  friend bool operator==(const FailureGroup&, const FailureGroup&) = default;
+};
+
 // The whole of a job as the API shows it.
 struct JobRecord {
   JobSpec spec;
@@ -75,7 +98,11 @@ struct JobRecord {
   int64_t version = 0;
   int64_t unconfirmed = 0;
   int64_t leased_tasks = 0;  // covered by owned leases less recorded; read by GetJob only
+  bool owns_lease = false;   // a session holds a lease of it
   std::vector<lifecycle::Failure> failures;
+  // Exact: they add up to snapshot.failed (less what an older release recorded, which did not count them).
+  // Most tasks first, the others last. Read by GetJob only.
+  std::vector<FailureGroup> failure_groups;
   absl::Time state_time;
   std::optional<absl::Time> start_time;
   std::optional<absl::Time> end_time;
@@ -204,6 +231,19 @@ struct StoredSegment {
   int32_t succeeded = 0;
   int32_t failed = 0;
   std::string payload;
+  std::optional<absl::Time> recorded;  // by the database's clock; absent: by an older release
+};
+
+// How much a page of segments holds: it ends with the batch that reaches one of these.
+struct SegmentPageLimits {
+  int batches = 64;
+  int64_t tasks = 65536;   // failed ones only, with only_failed
+  int64_t bytes = 4 << 20;  // of payloads
+};
+
+struct SegmentPage {
+  std::vector<StoredSegment> segments;  // of whole batches, in batch order
+  std::optional<BatchNo> next;          // from where on there may be more; absent: there is nothing more now
 };
 
 struct BatchCounts {
@@ -325,7 +365,8 @@ class Storage {
   };
   virtual absl::StatusOr<std::vector<JobPulse>> ReadPulses(const std::vector<JobId>& jobs) = 0;
   // Locks the job's state, asks `decide`, applies the change: state, reason, version + 1, its times,
-  // JobStatusChanged event; entering Completing, Failing or Cancelling also inserts the finish duty and
+  // JobStatusChanged event; one that is `resumed` keeps the counts as the snapshot's resumed_executed and
+  // resumed_failed; entering Completing, Failing or Cancelling also inserts the finish duty and
   // removes the prepare duty. The snapshot has owned_leases when `with_leases`. Ending a job in Failed or
   // Cancelled counts tasks of leases that came back as lost into `unconfirmed`. Returns the change applied,
   // if any. kNotFound.
@@ -422,8 +463,8 @@ class Storage {
 
   // RECORD, of one job: locks lease rows (sorted), applies the fence to each segment in order of (batch,
   // lease, sequence), stores the new ones, ends or shrinks leases, makes given-back tasks ownerless leases,
-  // adds the counters, and applies what lifecycle::AfterRecord says of the values that the counter update
-  // returned.
+  // adds the counters and the failure groups (AddFailures of failures.h, for each segment stored), and applies
+  // what lifecycle::AfterRecord says of the values that the counter update returned.
   virtual absl::StatusOr<RecordResult> Record(const JobId& job_id, const std::vector<SegmentWrite>& segments,
                                               const lifecycle::FailurePolicy& policy) = 0;
   // What the segments of one lease have recorded so far, whoever owns it.
@@ -432,6 +473,10 @@ class Storage {
   // Segments of batches first … end-1 in batch order; `only_failed` uses the partial index.
   virtual absl::StatusOr<std::vector<StoredSegment>> ReadSegments(const JobId& job_id, BatchNo first,
                                                                   BatchNo end, bool only_failed) = 0;
+  // The segments, of batches first …, that record any task (only_failed: any failed one), all of one moment.
+  // Bounded work: what is before `first`, or has no failed task, is not read.
+  virtual absl::StatusOr<SegmentPage> ReadSegmentPage(const JobId& job_id, BatchNo first, bool only_failed,
+                                                      const SegmentPageLimits& limits) = 0;
   // Batches first … with their payloads, in order, at most `limit` of them and before `end`.
   virtual absl::StatusOr<std::vector<BatchPayload>> ReadBatchRange(const JobId& job_id, BatchNo first,
                                                                    BatchNo end, int limit) = 0;

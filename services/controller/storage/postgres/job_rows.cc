@@ -18,6 +18,10 @@ static_assert(static_cast<int>(State::kReady) == 4 && static_cast<int>(State::kA
               static_cast<int>(State::kFailed) == 13);
 static_assert(static_cast<int>(ReportState::kNone) == 0);
 
+// Tasks that a batch has at most: what an example's number is made with.
+constexpr int64_t kTaskPlaces = TaskSet::kMaxTasks;
+static_assert(kTaskPlaces == 4096, "stored numbers are made with it");
+
 State ToState(const pqxx::field& field) {
   return lifecycle::StateFromNumber(field.as<int>()).value_or(State::kNew);  // 0, before New, reads as New
 }
@@ -41,7 +45,9 @@ constexpr char kApplySql[] = R"sql(
       reason_message = CASE WHEN $9 THEN s.reason_message ELSE $4 END,
       reason_caller = CASE WHEN $9 THEN s.reason_caller ELSE $5 END,
       failures = coalesce(nullif($6, '')::jsonb, s.failures),
-      unconfirmed = s.unconfirmed + $7::bigint
+      unconfirmed = s.unconfirmed + $7::bigint,
+      resumed_executed = CASE WHEN $10 THEN s.succeeded + s.failed ELSE s.resumed_executed END,
+      resumed_failed = CASE WHEN $10 THEN s.failed ELSE s.resumed_failed END
     WHERE s.job_id = $1
     RETURNING s.job_id, s.version, s.state, s.priority, s.reason_code, s.reason_message, s.reason_caller)
   INSERT INTO drover.events
@@ -81,6 +87,8 @@ lifecycle::Snapshot ReadSnapshot(const pqxx::row& row) {
   snapshot.batches = row[8].as<int32_t>();
   snapshot.next_batch = row[9].as<int32_t>();
   snapshot.report_settled = row[10].as<bool>();
+  snapshot.resumed_executed = row[12].as<int64_t>();
+  snapshot.resumed_failed = row[13].as<int64_t>();
   return snapshot;
 }
 
@@ -113,7 +121,8 @@ absl::Status ApplyChange(Tx& tx, const JobId& job_id, const lifecycle::Snapshot&
   const pqxx::result rows = tx.Query(kApplySql, job_id, static_cast<int>(change.to), change.reason_code,
                                      CleanText(change.reason_message), change.caller,
                                      change.failures.empty() ? "" : FailuresToJson(change.failures),
-                                     unconfirmed, static_cast<int>(snapshot.state), change.keep_reason);
+                                     unconfirmed, static_cast<int>(snapshot.state), change.keep_reason,
+                                     change.resumed);
   if (rows.affected_rows() != 1) return JobNotFound(job_id);
   if (lifecycle::IsFinishing(change.to)) {
     tx.Query(kInsertFinishSql, job_id);
@@ -125,6 +134,30 @@ absl::Status ApplyChange(Tx& tx, const JobId& job_id, const lifecycle::Snapshot&
 absl::Status JobNotFound(const JobId& job_id) {
   return Error(absl::StatusCode::kNotFound, "JOB_NOT_FOUND", StrCat("no job has id ", job_id),
                {{"job_id", job_id}});
+}
+
+std::vector<FailureGroup> FailureGroupsFromJson(const std::string& json) {
+  std::vector<FailureGroup> groups;
+  if (json.empty()) return groups;
+  for (const nlohmann::json& item : nlohmann::json::parse(json)) {
+    FailureGroup group{item.at(1), item.at(0), false, item.at(2), {}};
+    group.others = group.http_status == kOthersStatus;
+    if (group.others) group.http_status = 0;
+    for (const int64_t example : item.at(3)) {
+      group.examples.push_back(
+          {static_cast<BatchNo>(example / kTaskPlaces), static_cast<uint32_t>(example % kTaskPlaces)});
+    }
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+std::string ExamplesArray(const std::vector<TaskRef>& examples) {
+  std::string text = "{";
+  for (const TaskRef& task : examples) {
+    StrAppend(&text, text.size() == 1 ? "" : ",", int64_t{task.batch_no} * kTaskPlaces + task.index);
+  }
+  return text + "}";
 }
 
 std::string FailuresToJson(const std::vector<lifecycle::Failure>& failures) {

@@ -19,7 +19,8 @@ namespace drover::postgres {
 inline constexpr char kSnapshotColumns[] =
     "s.state, s.previous_state, s.reason_code, s.confirmation_required, s.prepared, s.tasks, s.succeeded, "
     "s.failed, "
-    "s.batches, s.next_batch, (s.report_state = 0 OR s.report_settled_at IS NOT NULL), s.priority";
+    "s.batches, s.next_batch, (s.report_state = 0 OR s.report_settled_at IS NOT NULL), s.priority, "
+    "s.resumed_executed, s.resumed_failed";
 inline constexpr int kSnapshotPriority = 11;  // the column of that list
 
 // A snapshot from the columns above, which begin the row.
@@ -46,6 +47,16 @@ absl::Status ApplyChange(Tx& tx, const JobId& job_id, const lifecycle::Snapshot&
                          const lifecycle::Change& change);
 
 absl::Status JobNotFound(const JobId& job_id);
+
+// A job's failure groups as one JSON value, of failure_groups named g: [[http_status, code, tasks, [example …]] …],
+// or NULL. The status of the group of all others is kOthersStatus; an example is batch_no * 4096 + index.
+inline constexpr char kFailureGroupsJson[] =
+    "json_agg(json_build_array(g.http_status, g.code, g.tasks, g.examples))::text FROM drover.failure_groups g";
+inline constexpr int32_t kOthersStatus = -1;
+// What that value says; none for "" (NULL).
+std::vector<FailureGroup> FailureGroupsFromJson(const std::string& json);
+// A group's examples as a bigint[] in text.
+std::string ExamplesArray(const std::vector<TaskRef>& examples);
 
 // Failures as JSON: [{"code":…,"reason":…,"bad_lines":[{"line":…,"reason":…}]}].
 std::string FailuresToJson(const std::vector<lifecycle::Failure>& failures);

@@ -3,6 +3,7 @@
 
 #include "common/status/status.h"
 #include "common/strings/strings.h"
+#include "services/controller/storage/failures.h"
 #include "services/controller/storage/postgres/db.h"
 #include "services/controller/storage/postgres/job_rows.h"
 #include "services/controller/storage/postgres/postgres_storage.h"
@@ -64,6 +65,11 @@ constexpr char kJobColumns[] = R"sql(
 constexpr char kLeasedTasks[] = R"sql(,
     (SELECT coalesce(sum(l.task_count - l.done), 0) FROM drover.leases l
      WHERE l.job_id = s.job_id AND l.session_id IS NOT NULL) AS leased_tasks)sql";
+
+// By the key of failure_groups; in the same statement as the counters, so that they agree.
+std::string FailureGroups() {
+  return StrCat(", (SELECT ", kFailureGroupsJson, " WHERE g.job_id = s.job_id) AS failure_groups");
+}
 
 constexpr char kJobTables[] = R"sql(
   FROM drover.job_state s JOIN drover.jobs j ON j.job_id = s.job_id
@@ -168,10 +174,12 @@ absl::StatusOr<JobRecord> PostgresStorage::GetJob(const JobId& job_id) {
   // By keys; a person's call.
   const absl::Status status = db_->Read("get_job", [&](Tx& tx) -> absl::Status {
     const pqxx::result rows =
-        tx.Query(StrCat(JobSelect(), kLeasedTasks, kJobTables, "WHERE s.job_id = $1"), job_id);
+        tx.Query(StrCat(JobSelect(), kLeasedTasks, FailureGroups(), kJobTables, "WHERE s.job_id = $1"), job_id);
     if (rows.empty()) return JobNotFound(job_id);
     job = ReadJob(rows[0]);
     job.leased_tasks = rows[0]["leased_tasks"].as<int64_t>();
+    job.failure_groups = FailureGroupsFromJson(ReadText(rows[0]["failure_groups"]));
+    SortFailureGroups(job.failure_groups);
     return absl::OkStatus();
   });
   if (!status.ok()) return status;

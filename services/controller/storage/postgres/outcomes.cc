@@ -71,6 +71,25 @@ BatchPayload ReadPayload(const pqxx::row& row) {
 constexpr char kPayloadColumns[] =
     "SELECT batch_no::text, first_task::text, tasks::text, payload FROM drover.batches ";
 
+// Of outcome_segments named s; what ReadSegment reads begins the row.
+constexpr char kSegmentColumns[] =
+    "SELECT s.batch_no::text, s.succeeded::text, s.failed::text, s.tasks, s.payload, "
+    "(extract(epoch FROM s.recorded_at) * 1000000)::bigint::text";
+constexpr int kSegmentColumnCount = 6;
+
+absl::StatusOr<StoredSegment> ReadSegment(const pqxx::row& row) {
+  StoredSegment segment;
+  segment.batch_no = ReadNumber<int32_t>(row[0]);
+  segment.succeeded = ReadNumber<int32_t>(row[1]);
+  segment.failed = ReadNumber<int32_t>(row[2]);
+  if (!row[3].is_null()) {
+    DROVER_ASSIGN_OR_RETURN(segment.executed, TaskSet::Decode(ReadBinary(row[3]), TaskSet::kMaxTasks));
+  }
+  segment.payload = ReadBinary(row[4]);
+  if (!row[5].is_null()) segment.recorded = absl::FromUnixMicros(ReadNumber<int64_t>(row[5]));
+  return segment;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<BatchPayload>> PostgresStorage::ReadBatches(const JobId& job_id,
@@ -142,27 +161,66 @@ absl::StatusOr<std::vector<StoredSegment>> PostgresStorage::ReadSegments(const J
   std::vector<StoredSegment> segments;
   // By the key of outcome_segments, or index outcome_segments_failed; a report reads each segment once.
   const absl::Status status = db_->Read("read_segments", [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows = tx.BinaryQuery(StrCat(
-        "SELECT batch_no::text, succeeded::text, failed::text, tasks, payload FROM drover.outcome_segments "
-        "WHERE job_id = '",
-        job_id, "' AND batch_no >= ", first, " AND batch_no < ", end, only_failed ? " AND failed > 0" : "",
-        " ORDER BY outcome_segments.batch_no, lease_id, seq"));
+    const pqxx::result rows = tx.BinaryQuery(
+        StrCat(kSegmentColumns, " FROM drover.outcome_segments s WHERE s.job_id = '", job_id,
+               "' AND s.batch_no >= ", first, " AND s.batch_no < ", end, only_failed ? " AND s.failed > 0" : "",
+               " ORDER BY s.batch_no, s.lease_id, s.seq"));
     segments.reserve(rows.size());
     for (const pqxx::row& row : rows) {
-      StoredSegment segment;
-      segment.batch_no = ReadNumber<int32_t>(row[0]);
-      segment.succeeded = ReadNumber<int32_t>(row[1]);
-      segment.failed = ReadNumber<int32_t>(row[2]);
-      if (!row[3].is_null()) {
-        DROVER_ASSIGN_OR_RETURN(segment.executed, TaskSet::Decode(ReadBinary(row[3]), TaskSet::kMaxTasks));
-      }
-      segment.payload = ReadBinary(row[4]);
+      DROVER_ASSIGN_OR_RETURN(StoredSegment segment, ReadSegment(row));
       segments.push_back(std::move(segment));
     }
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
   return segments;
+}
+
+absl::StatusOr<SegmentPage> PostgresStorage::ReadSegmentPage(const JobId& job_id, BatchNo first,
+                                                             bool only_failed,
+                                                             const SegmentPageLimits& limits) {
+  if (!IsUuid(job_id)) return JobNotFound(job_id);
+  SegmentPage page;
+  if (limits.batches < 1 || limits.tasks < 1 || limits.bytes < 1) {
+    return Error(absl::StatusCode::kInvalidArgument, "BAD_PAGE", "a page has room for one batch at least");
+  }
+  // Index outcome_segments_failed, or the key of outcome_segments, in their order; a person's call. First the
+  // batches, then how many of them fit, then their segments: in one statement, so that the segments are those
+  // that were counted. The size of a payload is known without reading it (STORAGE EXTERNAL). The order is by
+  // batch only: any other would tempt the planner to walk the whole key for it.
+  const std::string_view kind = only_failed ? "s.failed > 0" : "s.succeeded + s.failed > 0";
+  const std::string sql = StrCat(R"sql(
+      WITH found AS (
+        SELECT s.batch_no, sum()sql", only_failed ? "s.failed" : "s.succeeded + s.failed", R"sql() AS tasks,
+          sum(coalesce(octet_length(s.payload), 0)) AS bytes
+        FROM drover.outcome_segments s WHERE s.job_id = ')sql", job_id, "' AND s.batch_no >= ", first, " AND ",
+      kind, " GROUP BY s.batch_no ORDER BY s.batch_no LIMIT ", limits.batches + 1, R"sql(
+      ), sized AS (
+        SELECT batch_no, row_number() OVER w AS place, sum(tasks) OVER w - tasks AS tasks_before,
+          sum(bytes) OVER w - bytes AS bytes_before
+        FROM found WINDOW w AS (ORDER BY batch_no)
+      ), chosen AS (
+        SELECT max(batch_no) AS last, count(*) AS batches FROM sized
+        WHERE place <= )sql", limits.batches, " AND tasks_before < ", limits.tasks, " AND bytes_before < ",
+      limits.bytes, ") ", kSegmentColumns, R"sql(,
+        (SELECT (count(*) > (SELECT batches FROM chosen))::int::text FROM found)
+      FROM drover.outcome_segments s
+      WHERE s.job_id = ')sql", job_id, "' AND s.batch_no >= ", first,
+      " AND s.batch_no <= (SELECT last FROM chosen) AND ", kind, " ORDER BY s.batch_no");
+  const absl::Status status = db_->Read("read_segment_page", [&](Tx& tx) -> absl::Status {
+    const pqxx::result rows = tx.BinaryQuery(sql);
+    page.segments.reserve(rows.size());
+    for (const pqxx::row& row : rows) {
+      DROVER_ASSIGN_OR_RETURN(StoredSegment segment, ReadSegment(row));
+      page.segments.push_back(std::move(segment));
+    }
+    if (!rows.empty() && ReadNumber<int>(rows[0][kSegmentColumnCount]) != 0) {
+      page.next = page.segments.back().batch_no + 1;
+    }
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return status;
+  return page;
 }
 
 absl::StatusOr<std::vector<BatchCounts>> PostgresStorage::ReadBatchCounts(const JobId& job_id, BatchNo first,

@@ -92,6 +92,8 @@ class PostgresStorage final : public Storage {
                                        int32_t batch_tasks) override;
   absl::StatusOr<std::vector<StoredSegment>> ReadSegments(const JobId& job_id, BatchNo first, BatchNo end,
                                                           bool only_failed) override;
+  absl::StatusOr<SegmentPage> ReadSegmentPage(const JobId& job_id, BatchNo first, bool only_failed,
+                                              const SegmentPageLimits& limits) override;
   absl::StatusOr<std::vector<BatchPayload>> ReadBatchRange(const JobId& job_id, BatchNo first, BatchNo end,
                                                            int limit) override;
   absl::StatusOr<std::vector<BatchCounts>> ReadBatchCounts(const JobId& job_id, BatchNo first,

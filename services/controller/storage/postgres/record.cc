@@ -1,5 +1,6 @@
 // RECORD: outcomes coming in. Locks in the order leases (sorted) -> segments -> job_state; what decides is
-// read from the locked rows, or after them in a statement of its own.
+// read from the locked rows, or after them in a statement of its own. Rows of failure_groups are read and
+// written under the lock of job_state, so they are never waited for.
 #include <algorithm>
 #include <map>
 #include <numeric>
@@ -9,6 +10,7 @@
 #include "common/log/log.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
+#include "services/controller/storage/failures.h"
 #include "services/controller/storage/postgres/db.h"
 #include "services/controller/storage/postgres/job_rows.h"
 #include "services/controller/storage/postgres/postgres_storage.h"
@@ -36,8 +38,9 @@ constexpr char kStoredKeysSql[] = R"sql(
   WHERE s.job_id = $1)sql";
 
 constexpr char kInsertSegmentsSql[] = R"sql(
-  INSERT INTO drover.outcome_segments (job_id, batch_no, lease_id, seq, tasks, succeeded, failed, payload)
-  SELECT $1::uuid, k.* FROM
+  INSERT INTO drover.outcome_segments
+    (job_id, batch_no, lease_id, seq, tasks, succeeded, failed, payload, recorded_at)
+  SELECT $1::uuid, k.*, statement_timestamp() FROM
     unnest($2::int[], $3::bigint[], $4::bigint[], $5::bytea[], $6::int[], $7::int[], $8::bytea[]) AS k)sql";
 
 // The next three by the key of leases, rows locked before.
@@ -60,6 +63,12 @@ constexpr char kGivenBackSql[] = R"sql(
   FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::int[], $6::bytea[], $7::int[], $8::boolean[],
               $9::bytea[])
     AS k)sql";
+
+constexpr char kWriteFailuresSql[] = R"sql(
+  INSERT INTO drover.failure_groups (job_id, http_status, code, tasks, examples)
+  SELECT $1::uuid, k.http_status, k.code, k.tasks, k.examples::bigint[]
+  FROM unnest($2::int[], $3::text[], $4::bigint[], $5::text[]) AS k (http_status, code, tasks, examples)
+  ON CONFLICT (job_id, http_status, code) DO UPDATE SET tasks = excluded.tasks, examples = excluded.examples)sql";
 
 // A lease row as this transaction has it locked, and as the segments change it.
 struct LeaseRow {
@@ -317,6 +326,7 @@ class Recorder {
     if (rows.empty()) return Alarm("JOB_MISSING", "it has leases, but no state");
     lifecycle::Snapshot& after = result_.after;
     after = ReadSnapshot(rows[0]);
+    if (failed_ > 0) CountFailures();
     const int64_t executed = after.succeeded + after.failed;
     const std::optional<lifecycle::Request> request = lifecycle::AfterRecord(after, policy);
     const bool complete = after.prepared && executed == after.tasks;
@@ -336,6 +346,30 @@ class Recorder {
     after.state = result_.change->to;
     after.reason_code = result_.change->reason_code;
     return absl::OkStatus();
+  }
+
+  // Adds the failed tasks to the job's groups. job_state is locked: nobody else reads or writes them now.
+  void CountFailures() {
+    // By the key of failure_groups, like what follows; in groups of outcomes that have failures.
+    const pqxx::result rows =
+        tx_.Query(StrCat("SELECT ", kFailureGroupsJson, " WHERE g.job_id = $1"), job_id_);
+    std::vector<FailureGroup> groups = FailureGroupsFromJson(ReadText(rows[0][0]));
+    const std::vector<FailureGroup> before = groups;
+    for (const size_t i : recorded_) AddFailures(segments_[i], groups);
+    std::vector<int32_t> statuses;
+    std::vector<std::string_view> codes;
+    std::vector<int64_t> tasks;
+    std::vector<std::string> examples;
+    for (size_t i = 0; i < groups.size(); ++i) {  // AddFailures leaves the old ones where they are
+      const FailureGroup& group = groups[i];
+      if (i < before.size() && group == before[i]) continue;
+      statuses.push_back(group.others ? kOthersStatus : group.http_status);
+      codes.push_back(group.code);
+      tasks.push_back(group.tasks);
+      examples.push_back(ExamplesArray(group.examples));
+    }
+    tx_.Query(kWriteFailuresSql, job_id_, Int4Array(statuses), TextArray(codes), Int8Array(tasks),
+              TextArray({examples.begin(), examples.end()}));
   }
 
   // A broken invariant: said aloud, and rolled back.

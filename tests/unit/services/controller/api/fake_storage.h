@@ -216,6 +216,9 @@ class FakeStorage : public Storage {
   absl::StatusOr<std::vector<StoredSegment>> ReadSegments(const JobId&, BatchNo, BatchNo, bool) override {
     return Unused();
   }
+  absl::StatusOr<SegmentPage> ReadSegmentPage(const JobId&, BatchNo, bool, const SegmentPageLimits&) override {
+    return Unused();
+  }
   absl::StatusOr<std::vector<BatchPayload>> ReadBatchRange(const JobId&, BatchNo, BatchNo, int) override {
     return Unused();
   }

@@ -401,6 +401,9 @@ class DutyStorage : public Storage {
     return Unused();
   }
   absl::StatusOr<TaskSet> ReadRecorded(const JobId&, const LeaseKey&, int32_t) override { return Unused(); }
+  absl::StatusOr<SegmentPage> ReadSegmentPage(const JobId&, BatchNo, bool, const SegmentPageLimits&) override {
+    return Unused();
+  }
   absl::Status WakeFinish(const JobId&) override { return Unused(); }
   absl::StatusOr<int64_t> PurgeEndedLeases(int) override { return Unused(); }
   absl::StatusOr<absl::Duration> OldestTransaction() override { return Unused(); }
