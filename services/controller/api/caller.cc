@@ -16,6 +16,7 @@ std::string_view ActionName(Action action) {
     case Action::kPauseJob: return "pause a job";
     case Action::kResumeJob: return "resume a job";
     case Action::kWatchJob: return "watch a job";
+    case Action::kListOutcomes: return "read a job's outcomes";
     case Action::kListWorkers: return "list workers";
   }
   return "do this";

@@ -36,6 +36,7 @@ enum class Action {
   kPauseJob,
   kResumeJob,
   kWatchJob,
+  kListOutcomes,
   kListWorkers,
 };
 

@@ -8,6 +8,7 @@
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 #include "services/controller/api/job_view.h"
+#include "services/controller/api/outcome_view.h"
 #include "services/controller/api/page_token.h"
 #include "services/controller/api/supported_fields.h"
 #include "services/controller/api/validate.h"
@@ -44,7 +45,8 @@ JobSpec MakeSpec(const Caller& caller, const ValidJob& valid, std::string job_id
 
 }  // namespace
 
-JobHandlers::JobHandlers(JobHandlersOptions options) : options_(std::move(options)) {}
+JobHandlers::JobHandlers(JobHandlersOptions options)
+    : options_(std::move(options)), failures_(options_.storage) {}
 
 absl::StatusOr<v1::CreateJobResponse> JobHandlers::CreateJob(const Caller& caller,
                                                              const v1::CreateJobRequest& request) {
@@ -159,13 +161,39 @@ absl::StatusOr<v1::ResumeJobResponse> JobHandlers::ResumeJob(const Caller& calle
       Change(request.job_id(), {lifecycle::Cause::kResume, request.reason(), caller.name, {}}));
 }
 
+absl::StatusOr<v1::ListTaskOutcomesResponse> JobHandlers::ListTaskOutcomes(
+    const Caller& caller, const v1::ListTaskOutcomesRequest& request) {
+  DROVER_RETURN_IF_ERROR(options_.authorize(caller, Action::kListOutcomes, request.job_id()));
+  DROVER_RETURN_IF_ERROR(CheckNoUnknownFields(request));
+  DROVER_ASSIGN_OR_RETURN(const OutcomeQuery query, ValidateOutcomeQuery(request));
+  OutcomeLimits limits;
+  limits.bytes = kMaxPageBytes;
+  DROVER_ASSIGN_OR_RETURN(const int page_size, ValidatePageSize(request.page_size()));
+  limits.rows = static_cast<size_t>(page_size);
+  const PageQuery page_query = OutcomesQuery(query);
+  DROVER_ASSIGN_OR_RETURN(const std::string cursor, DecodePageToken(page_query, request.page_token()));
+  DROVER_ASSIGN_OR_RETURN(const TaskRef from, ParseOutcomeCursor(cursor));
+  // Before the outcomes: what is settled now gains nothing while they are read.
+  DROVER_ASSIGN_OR_RETURN(const JobRecord job, options_.storage.GetJob(query.job_id));
+  DROVER_ASSIGN_OR_RETURN(const OutcomePage page,
+                          ReadOutcomes(options_.storage, options_.clock, query, from, limits));
+
+  v1::ListTaskOutcomesResponse response;
+  for (const OutcomeRow& row : page.rows) *response.add_outcomes() = ViewOutcome(row);
+  if (page.next) response.set_next_page_token(EncodePageToken(page_query, OutcomeCursor(*page.next)));
+  response.set_earlier_batches_open(MayRecordMore(job.snapshot));
+  return response;
+}
+
 absl::Status JobHandlers::CheckWatch(const Caller& caller, const v1::WatchJobRequest& request) {
   return CheckChange(caller, Action::kWatchJob, request, request.job_id(), "");
 }
 
 absl::StatusOr<v1::Job> JobHandlers::View(const JobId& job_id) {
   DROVER_ASSIGN_OR_RETURN(const JobRecord record, options_.storage.GetJob(job_id));
-  return ViewJob(record);
+  DROVER_ASSIGN_OR_RETURN(v1::Job job, ViewJob(record));
+  DROVER_RETURN_IF_ERROR(failures_.Fill(record, job));
+  return job;
 }
 
 absl::StatusOr<v1::Job> JobHandlers::Change(const JobId& job_id, lifecycle::Request change) {

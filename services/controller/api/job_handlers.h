@@ -13,6 +13,7 @@
 #include "common/objectstore/stores.h"
 #include "drover/v1/job_service.pb.h"
 #include "services/controller/api/caller.h"
+#include "services/controller/api/failure_summary.h"
 #include "services/controller/api/manifest_pin.h"
 #include "services/controller/storage/storage.h"
 
@@ -54,6 +55,8 @@ class JobHandlers {
   absl::StatusOr<v1::CancelJobResponse> CancelJob(const Caller& caller, const v1::CancelJobRequest& request);
   absl::StatusOr<v1::PauseJobResponse> PauseJob(const Caller& caller, const v1::PauseJobRequest& request);
   absl::StatusOr<v1::ResumeJobResponse> ResumeJob(const Caller& caller, const v1::ResumeJobRequest& request);
+  absl::StatusOr<v1::ListTaskOutcomesResponse> ListTaskOutcomes(const Caller& caller,
+                                                                const v1::ListTaskOutcomesRequest& request);
   // Whether WatchJob may begin; the job itself is looked up by the watcher. Does not block.
   absl::Status CheckWatch(const Caller& caller, const v1::WatchJobRequest& request);
 
@@ -67,6 +70,7 @@ class JobHandlers {
   absl::StatusOr<Storage::Created> Store(const NewJob& job);
 
   const JobHandlersOptions options_;
+  FailureSummaries failures_;
 };
 
 }  // namespace drover

@@ -172,6 +172,14 @@ grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* con
                   [this, request](const Caller& caller) { return handlers_.ResumeJob(caller, *request); });
 }
 
+grpc::ServerUnaryReactor* JobService::ListTaskOutcomes(grpc::CallbackServerContext* context,
+                                                       const v1::ListTaskOutcomesRequest* request,
+                                                       v1::ListTaskOutcomesResponse* response) {
+  return RunUnary(pool_, context, response, [this, request](const Caller& caller) {
+    return handlers_.ListTaskOutcomes(caller, *request);
+  });
+}
+
 grpc::ServerWriteReactor<v1::WatchJobResponse>* JobService::WatchJob(grpc::CallbackServerContext* context,
                                                                      const v1::WatchJobRequest* request) {
   const auto reactor = std::make_shared<WatchReactor>(watcher_);

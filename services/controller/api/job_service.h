@@ -36,6 +36,9 @@ class JobService final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* ResumeJob(grpc::CallbackServerContext* context,
                                       const v1::ResumeJobRequest* request,
                                       v1::ResumeJobResponse* response) override;
+  grpc::ServerUnaryReactor* ListTaskOutcomes(grpc::CallbackServerContext* context,
+                                             const v1::ListTaskOutcomesRequest* request,
+                                             v1::ListTaskOutcomesResponse* response) override;
   grpc::ServerWriteReactor<v1::WatchJobResponse>* WatchJob(grpc::CallbackServerContext* context,
                                                            const v1::WatchJobRequest* request) override;
 

@@ -36,7 +36,7 @@ std::string StateHash(const v1::Job& job) {
 }  // namespace
 
 JobWatcher::JobWatcher(Storage& storage, const Clock& clock, JobWatcherOptions options)
-    : storage_(storage), clock_(clock), options_(options), unavailable_log_(absl::Seconds(10), clock) {
+    : storage_(storage), failures_(storage), clock_(clock), options_(options), unavailable_log_(absl::Seconds(10), clock) {
   next_full_look_ = clock.Elapsed();
 }
 
@@ -163,7 +163,12 @@ absl::Status JobWatcher::LookAt(const JobId& job_id, const Storage::JobPulse* pu
   if (!AnyDue(job_id, *pulse, now)) return absl::OkStatus();
   const absl::StatusOr<JobRecord> record = storage_.GetJob(job_id);
   if (!record.ok() && IsPassing(record.status())) return record.status();
-  const absl::StatusOr<v1::Job> job = record.ok() ? ViewJob(*record) : record.status();
+  absl::StatusOr<v1::Job> job = record.ok() ? ViewJob(*record) : record.status();
+  if (job.ok()) {
+    const absl::Status filled = failures_.Fill(*record, *job);
+    if (!filled.ok() && IsPassing(filled)) return filled;
+    if (!filled.ok()) job = filled;
+  }
   if (job.ok()) {
     ShowDue(*job, *pulse, now);
   } else {

@@ -22,6 +22,7 @@
 #include "common/log/log.h"
 #include "common/sync/mutex.h"
 #include "drover/v1/job.pb.h"
+#include "services/controller/api/failure_summary.h"
 #include "services/controller/storage/storage.h"
 
 namespace drover {
@@ -108,6 +109,7 @@ class JobWatcher {
   void Erase(WatchId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Storage& storage_;
+  FailureSummaries failures_;
   const Clock& clock_;
   const JobWatcherOptions options_;
   LogRateLimit unavailable_log_;

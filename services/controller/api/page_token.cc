@@ -46,6 +46,13 @@ PageQuery JobsQuery(const std::vector<lifecycle::State>& states) {
 
 PageQuery WorkersQuery() { return {"workers"}; }
 
+PageQuery OutcomesQuery(const OutcomeQuery& query) {
+  // The code's length goes before it, so that no code reads like another one and a prefix.
+  return {StrCat("outcomes ", query.job_id, query.include_succeeded ? " all" : " failed",
+                 query.code ? StrCat(" code ", query.code->size(), " ", *query.code) : std::string(" any code"),
+                 " prefix ", query.key_prefix)};
+}
+
 std::string EncodePageToken(const PageQuery& query, std::string_view cursor) {
   const std::string query_hash = QueryHash(query);
   return absl::WebSafeBase64Escape(

@@ -19,6 +19,7 @@
 
 #include "absl/status/statusor.h"
 #include "services/controller/lifecycle/lifecycle.h"
+#include "services/controller/outcome/outcome_reader.h"
 
 namespace drover {
 
@@ -33,6 +34,8 @@ struct PageQuery {
 PageQuery JobsQuery(const std::vector<lifecycle::State>& states);
 // ListWorkers.
 PageQuery WorkersQuery();
+// ListTaskOutcomes of that job and these filters.
+PageQuery OutcomesQuery(const OutcomeQuery& query);
 
 // The token of the page after `cursor` (an id, at most 512 bytes): URL-safe characters, at most
 // kMaxPageTokenBytes.

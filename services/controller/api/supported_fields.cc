@@ -23,7 +23,6 @@ using google::protobuf::Reflection;
 using google::protobuf::UnknownFieldSet;
 
 constexpr std::string_view kCopyOnly[] = {"COPY"};
-constexpr std::string_view kFailOnly[] = {"FAIL"};
 
 constexpr SupportedField kSupported[] = {
     {"request_id"},
@@ -46,9 +45,7 @@ constexpr SupportedField kSupported[] = {
     {"job.priority"},
     {"job.description"},
     {"job.confirmation_required"},
-    {"job.failure_policy.failed_fraction"},
-    {"job.failure_policy.minimum_executed"},
-    {"job.failure_policy.action", kFailOnly},
+    {"job.failure_policy"},
     {"job.retry_policy"},
 };
 

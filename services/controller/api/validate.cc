@@ -408,7 +408,7 @@ class Validator {
     v1::FailurePolicy& policy = *job_.mutable_failure_policy();
     if (!policy.has_failed_fraction()) policy.set_failed_fraction(kDefaultFailedFraction);
     if (!policy.has_minimum_executed()) policy.set_minimum_executed(kDefaultMinimumExecuted);
-    policy.set_action(v1::FailurePolicy::FAIL);
+    if (policy.action() == v1::FailurePolicy::ACTION_UNSPECIFIED) policy.set_action(v1::FailurePolicy::FAIL);
     if (!(policy.failed_fraction() > 0 && policy.failed_fraction() <= 1)) {
       errors_.Add("job.failure_policy.failed_fraction",
                   StrCat("must be more than 0 and at most 1 (1: never), got ", policy.failed_fraction()));
@@ -420,6 +420,14 @@ class Validator {
     out_.failure_policy.enabled = true;
     out_.failure_policy.failed_fraction = policy.failed_fraction();
     out_.failure_policy.minimum_executed = policy.minimum_executed();
+    if (policy.disabled()) {
+      if (policy.has_failed_fraction() || policy.has_minimum_executed() || policy.has_failed_tasks() ||
+          policy.action() != v1::FailurePolicy::ACTION_UNSPECIFIED) {
+        errors_.Add("job.failure_policy.disabled", "goes with no other field of the policy");
+      }
+      out_.failure_policy.enabled = false;
+      return;
+    }
   }
 
   void CheckRetryPolicy() {
@@ -431,9 +439,15 @@ class Validator {
                   StrCat("must be 1 to ", kMaxMaxAttempts, ", got ", policy.max_attempts()));
     }
     const bool has_initial = policy.has_initial_backoff();
+    if (policy.failed_tasks() < 0) {
+      errors_.Add("job.failure_policy.failed_tasks",
+                  StrCat("must be 0 or more, got ", policy.failed_tasks()));
+    }
     const bool has_most = policy.has_max_backoff();
     const bool has_timeout = policy.has_unavailable_timeout();
     const absl::Duration initial =
+    if (policy.has_failed_tasks()) out_.failure_policy.failed_tasks = policy.failed_tasks();
+    out_.failure_policy.pause = policy.action() == v1::FailurePolicy::PAUSE;
         CheckDuration(path + ".initial_backoff", has_initial, policy.mutable_initial_backoff(),
                       kDefaultInitialBackoff, absl::Milliseconds(10), absl::Seconds(60), errors_);
     // Left out, the longest wait is never below a first wait that was given, and the first never above the
@@ -531,3 +545,20 @@ absl::StatusOr<std::vector<lifecycle::State>> ValidateStates(
 }
 
 }  // namespace drover
+absl::StatusOr<OutcomeQuery> ValidateOutcomeQuery(const v1::ListTaskOutcomesRequest& request) {
+  DROVER_RETURN_IF_ERROR(ValidateJobId(request.job_id()));
+  FieldErrors errors;
+  if (const size_t chars = CountChars(request.error_code()); chars > kMaxOutcomeCodeChars) {
+    errors.Add("error_code",
+               StrCat("has ", chars, " characters; at most ", kMaxOutcomeCodeChars, " are allowed"));
+  }
+  if (request.key_prefix().size() > kMaxKeyBytes) {
+    errors.Add("key_prefix", StrCat("has ", request.key_prefix().size(), " bytes; at most ", kMaxKeyBytes,
+                                    " are allowed, as in a key"));
+  }
+  if (!errors.empty()) return errors.ToStatus();
+  OutcomeQuery query{request.job_id(), request.include_succeeded(), std::nullopt, request.key_prefix()};
+  if (request.has_error_code()) query.code = request.error_code();
+  return query;
+}
+

@@ -23,6 +23,7 @@
 #include "common/objectstore/stores.h"
 #include "drover/v1/job_service.pb.h"
 #include "services/controller/lifecycle/lifecycle.h"
+#include "services/controller/outcome/outcome_reader.h"
 
 namespace drover {
 
@@ -78,6 +79,9 @@ absl::StatusOr<int> ValidatePageSize(int32_t page_size);
 inline constexpr int kDefaultPageSize = 100;
 inline constexpr int kMaxPageSize = 1000;
 // The states asked for. INVALID_ARGUMENT on field states for a value that is no state.
+// What a ListTaskOutcomesRequest asks for, but for its page. INVALID_ARGUMENT with every field that is wrong:
+// job_id; error_code over kMaxOutcomeCodeChars; key_prefix over kMaxKeyBytes.
+absl::StatusOr<OutcomeQuery> ValidateOutcomeQuery(const v1::ListTaskOutcomesRequest& request);
 absl::StatusOr<std::vector<lifecycle::State>> ValidateStates(
     const google::protobuf::RepeatedField<int>& states);
 

@@ -246,5 +246,39 @@ TEST(EncodeOutcomesDeathTest, EndsTheProcessForOutcomesThatContradictEachOther) 
   EXPECT_DEATH(EncodeOutcomes({Failed(4096)}), "index out of limits");
 }
 
+TEST(CountFailures, CountsByCodeAndStatusWhateverTheMessage) {
+  Outcome denied = Failed(7, "AccessDenied", "no");
+  denied.http_status = 403;
+  Outcome retried;
+  retried.index = 2;
+  retried.attempts = 3;
+  Outcome no_answer = Failed(9, "NoSuchKey", "gone");
+  no_answer.http_status = 0;
+  std::vector<Outcome> outcomes = {denied, retried, no_answer};
+  for (const uint32_t index : {1, 4, 5, 8, 4095}) {
+    outcomes.push_back(Failed(index, "NoSuchKey", "message " + std::to_string(index)));
+  }
+  EXPECT_THAT(*CountFailures(EncodeOutcomes(outcomes)),
+              ::testing::ElementsAre(FailureCount{"NoSuchKey", 404, 5, {1, 4, 5}},
+                                     FailureCount{"AccessDenied", 403, 1, {7}},
+                                     FailureCount{"NoSuchKey", 0, 1, {9}}));
+}
+
+TEST(CountFailures, OfSuccessesAndOfNothingThereAreNone) {
+  Outcome retried;
+  retried.attempts = 2;
+  EXPECT_TRUE(CountFailures(EncodeOutcomes({retried}))->empty());
+  EXPECT_TRUE(CountFailures("")->empty());
+}
+
+TEST(CountFailures, RefusesWhatDecodeOutcomesRefuses) {
+  const std::string payload = EncodeOutcomes({Failed(1), Failed(2, "Other")});
+  for (size_t length = 1; length < payload.size(); ++length) {
+    const std::string cut = payload.substr(0, length);
+    EXPECT_EQ(CountFailures(cut).status(), DecodeOutcomes(cut).status()) << length;
+    EXPECT_FALSE(CountFailures(cut).ok()) << length;
+  }
+}
+
 }  // namespace
 }  // namespace drover

@@ -304,6 +304,8 @@ TEST_F(JobHandlersTest, ACallerWithoutANameMayDoNothing) {
 }
 
 TEST_F(JobHandlersTest, TheDatabasesErrorsComeThroughAndWakeNobody) {
+      {"read a job's outcomes",
+       [=](auto& h, auto& c) { return h.ListTaskOutcomes(c, by_id(v1::ListTaskOutcomesRequest())).status(); }},
   storage_.Fail(absl::UnavailableError("down"));
   for (const auto& [name, call] : AllCalls()) {
     if (name == "watch a job") continue;  // the watcher waits for the database

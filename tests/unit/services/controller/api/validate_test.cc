@@ -352,6 +352,41 @@ TEST_F(ValidateTest, FailurePolicyRanges) {
   }
   EXPECT_THAT(Wrong([](auto& r) { Failure(r).set_minimum_executed(0); }),
               ElementsAre("job.failure_policy.minimum_executed"));
+  EXPECT_THAT(Wrong([](auto& r) { Failure(r).set_failed_tasks(-1); }),
+              ElementsAre("job.failure_policy.failed_tasks"));
+  EXPECT_THAT(Wrong([](auto& r) { Failure(r).set_failed_tasks(0); }), IsEmpty());
+}
+
+TEST_F(ValidateTest, AFailurePolicyMayBeANumberMayPauseAndMayBeNone) {
+  v1::CreateJobRequest request = GoodRequest();
+  Failure(request).set_failed_tasks(7);
+  Failure(request).set_action(v1::FailurePolicy::PAUSE);
+  const auto pausing = ValidateCreateJob(request, stores_);
+  ASSERT_TRUE(pausing.ok()) << pausing.status();
+  EXPECT_TRUE(pausing->failure_policy.enabled);
+  EXPECT_TRUE(pausing->failure_policy.pause);
+  EXPECT_EQ(pausing->failure_policy.failed_tasks, 7);
+  EXPECT_DOUBLE_EQ(pausing->failure_policy.failed_fraction, 0.5) << "the fraction holds beside the number";
+  EXPECT_EQ(pausing->job.failure_policy().action(), v1::FailurePolicy::PAUSE);
+
+  Failure(request).Clear();
+  Failure(request).set_disabled(true);
+  const auto none = ValidateCreateJob(request, stores_);
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_FALSE(none->failure_policy.enabled);
+  EXPECT_FALSE(none->job.failure_policy().has_failed_fraction()) << "no default of what does not hold";
+
+  for (const auto set : std::vector<void (*)(v1::FailurePolicy&)>{
+           [](v1::FailurePolicy& p) { p.set_failed_fraction(0.5); },
+           [](v1::FailurePolicy& p) { p.set_minimum_executed(1000); },
+           [](v1::FailurePolicy& p) { p.set_failed_tasks(1); },
+           [](v1::FailurePolicy& p) { p.set_action(v1::FailurePolicy::FAIL); }}) {
+    EXPECT_THAT(Wrong([&](auto& r) {
+                  Failure(r).set_disabled(true);
+                  set(Failure(r));
+                }),
+                ElementsAre("job.failure_policy.disabled"));
+  }
 }
 
 TEST_F(ValidateTest, RetryPolicyRanges) {

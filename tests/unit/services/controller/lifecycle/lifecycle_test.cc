@@ -176,6 +176,42 @@ TEST(AfterRecord, CompletesAJobThatStopsAlreadyOnlyByTheTable) {
   EXPECT_FALSE(*Decide(snapshot, *request)) << "a cancelled job stays cancelled";
 }
 
+TEST(AfterRecord, APolicyThatPausesCountsFromTheLastResume) {
+  Snapshot snapshot = Ripe(State::kActive);
+  snapshot.tasks = 1000;
+  snapshot.succeeded = 80;
+  snapshot.failed = 120;
+  FailurePolicy policy{.failed_fraction = 0.5, .minimum_executed = 100, .failed_tasks = 110, .pause = true};
+  EXPECT_EQ(AfterRecord(snapshot, policy)->message,
+            "120 of 200 executed tasks failed: more than 50 % of at least 100");
+  snapshot.resumed_executed = 180;
+  snapshot.resumed_failed = 110;
+  EXPECT_FALSE(AfterRecord(snapshot, policy).has_value()) << "20 executed and 10 failed since";
+  policy.minimum_executed = 20;
+  EXPECT_FALSE(AfterRecord(snapshot, policy).has_value()) << "half of them is not more than half";
+  ++snapshot.failed;
+  EXPECT_EQ(AfterRecord(snapshot, policy)->message,
+            "11 of 21 tasks executed since the job was resumed failed: more than 50 % of at least 20");
+  policy.failed_fraction = 1;
+  EXPECT_FALSE(AfterRecord(snapshot, policy).has_value());
+  policy.failed_tasks = 10;
+  EXPECT_EQ(AfterRecord(snapshot, policy)->message,
+            "11 tasks failed since the job was resumed: more than 10");
+  policy.pause = false;
+  EXPECT_EQ(AfterRecord(snapshot, policy)->message, "121 tasks failed: more than 10")
+      << "a pause does not save a job that fails";
+}
+
+TEST(Lifecycle, MarksAPersonsResumeAndNothingElse) {
+  for (const Transition& row : kTransitions) {
+    Snapshot snapshot = Ripe(row.from);
+    snapshot.reason_code = row.cause == Cause::kClaim ? kReasonPreempted : kReasonUser;
+    const auto change = Decide(snapshot, {row.cause, "", "ann", {}});
+    if (!change.ok() || !*change) continue;
+    EXPECT_EQ((*change)->resumed, row.cause == Cause::kResume) << CauseName(row.cause);
+  }
+}
+
 TEST(AfterRecord, HonoursAnAbsoluteNumberAndThePauseAction) {
   Snapshot snapshot = Ripe(State::kActive);
   snapshot.tasks = 100;
