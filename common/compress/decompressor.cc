@@ -44,6 +44,7 @@ class GzipDecompressor : public Decompressor {
     step = {};
     if (!in_member_) {
       if (in.empty()) return absl::OkStatus();
+      if (in.front() != '\x1f') return NoMember();  // zlib would wait for a second byte
       inflateReset(&stream_);
       in_member_ = true;
     }
@@ -68,8 +69,7 @@ class GzipDecompressor : public Decompressor {
     }
     const std::string_view why = stream_.msg != nullptr ? stream_.msg : "damaged";
     const bool in_header = stream_.total_out == 0 && why.find("header check") != std::string_view::npos;
-    if (!in_header) return Invalid(StrCat("its gzip data is damaged: ", why));
-    return Invalid(any_member_ ? "behind a gzip member there is something else" : "it is no gzip file");
+    return in_header ? NoMember() : Invalid(StrCat("its gzip data is damaged: ", why));
   }
 
   absl::Status AtEnd() const override {
@@ -78,6 +78,10 @@ class GzipDecompressor : public Decompressor {
   }
 
  private:
+  absl::Status NoMember() const {
+    return Invalid(any_member_ ? "behind a gzip member there is something else" : "it is no gzip file");
+  }
+
   z_stream stream_{};
   bool in_member_ = false;   // some of it was read, but not its end
   bool any_member_ = false;  // one has ended

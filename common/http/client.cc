@@ -638,7 +638,10 @@ asio::awaitable<absl::Status> ClientImpl::Resolve(Flight& flight, const std::sha
 
 asio::awaitable<void> ClientImpl::LookUp(std::shared_ptr<ClientImpl> self, std::shared_ptr<Host> host) {
   tcp::resolver resolver(self->io_);
-  auto [ec, results] = co_await resolver.async_resolve(host->name, std::to_string(host->port),
+  // What is beneath localhost is this machine (RFC 6761), though many a system's resolver does not know it: a
+  // store here may have its buckets in its host names.
+  const std::string name = EndsWith(host->name, ".localhost") ? "localhost" : host->name;
+  auto [ec, results] = co_await resolver.async_resolve(name, std::to_string(host->port),
                                                        tcp::resolver::numeric_service, kAwait);
   if (ec || results.empty()) {
     host->resolve_error = StrCat("can't look up the name: ", ec ? ec.message() : "it has no address");

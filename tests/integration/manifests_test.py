@@ -2,6 +2,8 @@
 server; bad lines, missing, wrong and changing manifests."""
 
 import base64
+import ctypes
+import gzip
 import hashlib
 import os
 import random
@@ -49,6 +51,20 @@ BAD = {
 }
 
 
+def zstd(data):
+    """One frame, made by the library that everybody's `zstd` uses; Python 3.11 has no module for it."""
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_compressBound.restype = library.ZSTD_compress.restype = ctypes.c_size_t
+    library.ZSTD_compressBound.argtypes = [ctypes.c_size_t]
+    library.ZSTD_compress.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]
+    room = library.ZSTD_compressBound(len(data))
+    buffer = ctypes.create_string_buffer(room)
+    return buffer.raw[:library.ZSTD_compress(buffer, room, data, len(data), 3)]
+
+
+PACKERS = {"GZIP": gzip.compress, "ZSTD": zstd}
+
+
 class ManifestsTest(job_oracles.JobTestCase):
     @classmethod
     def setUpClass(cls):
@@ -57,8 +73,10 @@ class ManifestsTest(job_oracles.JobTestCase):
         rgw = cls.env.start_rgw()
         cls.proxy = cls.env.start_proxy(rgw.endpoint)
         cls.postgres = cls.env.start_postgres()
+        port = rgw.endpoint.rpartition(":")[2]
         cls.env.write_stores([cls.env.file_store(), cls.env.s3_store(),
-                              cls.env.s3_store("by-proxy", endpoint=cls.proxy.endpoint)])
+                              cls.env.s3_store("by-proxy", endpoint=cls.proxy.endpoint),
+                              cls.env.s3_store("by-host", endpoint=f"http://s3.localhost:{port}", path_style=False)])
         # Slow between two chunks, so that a test can do something to a large manifest while it is read.
         cls.env.start_controllers(2, failpoints="prepare.between_chunks=sleep(300)")
         cls.env.start_worker()
@@ -143,7 +161,77 @@ class ManifestsTest(job_oracles.JobTestCase):
         self.assertIn("MANIFEST_INVALID", shown.out)
         self.assertRegex(shown.out, r"line 2\b.*capital")
 
+    # ---- compressed
+
+    def compressed(self, data, compression, store="files"):
+        manifest = self.env.put_manifest(data, store=store, bucket=self.bucket)
+        manifest["csv"]["compression"] = compression
+        return manifest
+
+    def test_compressed_manifests_of_one_and_of_several_parts(self):
+        entries = [("bkt", f"2024/{number:05}") for number in range(5000)]
+        data = "".join(f"{bucket},{key}\n" for bucket, key in entries).encode()
+        for compression, pack in PACKERS.items():
+            for store in ("files", "s3"):
+                for parts in ([data], [data[:1234], b"", data[1234:]]):
+                    with self.subTest(compression, store=store, parts=len(parts)):
+                        stored = b"".join(map(pack, parts))
+                        manifest = self.compressed(stored, compression, store)
+                        manifest["csv"]["sha256"] = hashlib.sha256(stored).hexdigest()
+                        self.assert_all_succeeded(self.run_no_op(manifest), entries)
+
+    def test_bad_lines_of_compressed_manifests_have_their_numbers(self):
+        for compression, pack in PACKERS.items():
+            with self.subTest(compression):
+                job = self.run_no_op(self.compressed(pack(b"bkt,a\nbkt,b") + pack(b"\nBKT,c\n"), compression))
+                failure = self.assert_refused(job, "MANIFEST_INVALID")
+                self.assertEqual([3], [bad.line for bad in failure.bad_lines])
+
+    def test_compressed_manifests_that_are_not_what_they_should_be(self):
+        good = b"".join(b"bkt,%d\n" % number for number in range(10_000))
+        for compression, pack in PACKERS.items():
+            stored = pack(good)
+            for name, data, code, text in (
+                    ("cut off", stored[:-100], "MANIFEST_CORRUPT", "in the middle of a"),
+                    ("damaged", stored[:500] + b"\0" * 50 + stored[550:], "MANIFEST_CORRUPT", "at about byte"),
+                    ("something behind it", stored + b"bkt,x\n", "MANIFEST_CORRUPT", "something else"),
+                    ("not compressed", good, "MANIFEST_CORRUPT", "it is no"),
+                    ("empty", b"", "MANIFEST_CORRUPT", "it is empty"),
+                    ("a bomb", pack(b"\n" * (200 << 20)), "MANIFEST_TOO_LARGE", "250 times")):
+                with self.subTest(compression, case=name):
+                    failure = self.assert_refused(self.run_no_op(self.compressed(data, compression)), code)
+                    self.assertIn(text, failure.reason)
+            with self.subTest(compression, case="not said to be compressed"):
+                failure = self.assert_refused(self.run_no_op(self.env.put_manifest(stored)), "MANIFEST_INVALID")
+                self.assertIn(f"compressed with {compression.lower()}", failure.reason)
+
+    # ---- in the request
+
+    def test_inline_manifest(self):
+        objects = [{"bucket": "bkt", "key": f"a b/{number}%20+,\"\n"} for number in range(3000)]
+        job = self.run_no_op({"inline": {"objects": objects}})
+        self.assert_all_succeeded(job, [(entry["bucket"], entry["key"]) for entry in objects])
+        self.assertEqual((0, 3000), (len(job.manifest.inline.objects), job.manifest.inline.object_count))
+
+    def test_inline_manifest_with_versions(self):
+        job = self.run_no_op({"inline": {"objects": [{"bucket": "bkt", "key": "a", "version_id": "null"},
+                                                     {"bucket": "bkt", "key": "a", "version_id": "v2"}]}})
+        self.assertEqual([("a", "null"), ("a", "v2")],
+                         sorted((row.key, row.version_id)
+                                for row in job_oracles.decoded_rows(self.env.read_report(job))))
+
     # ---- where it is
+
+    def test_store_whose_buckets_are_host_names(self):
+        """Manifest, objects and report by virtual-host style: BUCKET.s3.localhost."""
+        self.s3.put_object(Bucket=self.bucket, Key="virtual/object", Body=b"x")
+        manifest = self.env.put_manifest([(self.bucket, "virtual/object")], store="s3", bucket=self.bucket)
+        manifest["csv"]["location"]["store"] = "by-host"
+        job = self.env.create_job({"store": "by-host", "put_object_tagging": {"tags": [{"key": "a", "value": "b"}]}},
+                                  manifest, report={"store": "by-host", "bucket": self.bucket})
+        self.assert_all_succeeded(self.env.wait_job(job), [(self.bucket, "virtual/object")])
+        tags = self.s3.get_object_tagging(Bucket=self.bucket, Key="virtual/object")["TagSet"]
+        self.assertEqual([{"Key": "a", "Value": "b"}], tags)
 
     def test_missing_manifests(self):
         for name, location, etag in (

@@ -8,6 +8,8 @@
 #   rgw.sh gateway-stop DIR, gateway-start DIR    only the gateway: the store goes down and comes back as it was
 #   rgw.sh status DIR       exit code 0 while the gateway answers
 #
+# Buckets can also be addressed as host names (virtual-host style): BUCKET.s3.localhost:PORT.
+#
 # DIR/endpoint.json tells clients what they need: {"endpoint", "access_key", "secret_key", "region"}. The gateway's
 # access log (method, target, status, user agent) is among the lines of DIR/log/client.admin.log.
 set -euo pipefail
@@ -57,6 +59,7 @@ osd_pool_default_pg_autoscale_mode = off
 osd class load list = *
 osd class default list = *
 rgw frontends = beast endpoint=127.0.0.1:$port
+rgw dns name = s3.localhost
 CONF
   local setting
   for setting in "$@"; do echo "$setting" >>"$DIR/ceph.conf"; done

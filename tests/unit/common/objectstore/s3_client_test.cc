@@ -86,19 +86,12 @@ TEST_F(S3ClientTest, AddressesBucketsAndTheServiceItself) {
 TEST_F(S3ClientTest, PutsTheBucketIntoTheHostNameWhereTheStoreWantsIt) {
   config_.path_style = false;
   config_.origin.host = "localhost";
-  // *.localhost resolves to the loopback address on glibc systems with nss-myhostname only; so a request that
-  // reaches nobody is as good: its error names the host that was asked for.
-  config_.connect_timeout = absl::Seconds(5);
   TestServer server([](Peer& peer) {
     while (peer.ReadRequest()) peer.Answer(200, peer.Header("Host") + peer.target());
   });
   const auto response = Send(server, {.method = "GET", .bucket = "my.bucket", .key = "k"});
-  const std::string host = StrCat("my.bucket.localhost:", server.port());
-  if (response.ok()) {
-    EXPECT_EQ(response->body, host + "/k");
-  } else {
-    EXPECT_THAT(std::string(response.status().message()), HasSubstr(host));
-  }
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->body, StrCat("my.bucket.localhost:", server.port(), "/k"));
   for (const char* bucket : {"a/b", "UPPER", "a b", "a\r\nb"}) {
     const auto refused = Send(server, {.method = "GET", .bucket = bucket, .key = "k"});
     EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument) << bucket;

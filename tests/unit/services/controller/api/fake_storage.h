@@ -51,6 +51,11 @@ class FakeStorage : public Storage {
     MutexLock lock(&mu_);
     return records_.at(job_id);
   }
+  // What its prepare duty began with.
+  std::string prepare_progress(const JobId& job_id) {
+    MutexLock lock(&mu_);
+    return prepare_progress_.at(job_id);
+  }
   int calls(const std::string& method) {
     MutexLock lock(&mu_);
     return calls_[method];
@@ -82,6 +87,7 @@ class FakeStorage : public Storage {
       record.state_time = job.spec.created;
       record.report_state = job.spec.report_wanted ? ReportState::kPending : ReportState::kNone;
       records_[job.spec.job_id] = record;
+      prepare_progress_[job.spec.job_id] = job.prepare_progress;
     }
     if (!lost_commit_.ok()) return std::exchange(lost_commit_, absl::OkStatus());
     return Created{it->second.second, inserted};
@@ -267,6 +273,7 @@ class FakeStorage : public Storage {
   absl::Status lost_commit_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, int> calls_ ABSL_GUARDED_BY(mu_);
   std::map<JobId, JobRecord> records_ ABSL_GUARDED_BY(mu_);
+  std::map<JobId, std::string> prepare_progress_ ABSL_GUARDED_BY(mu_);
   std::map<JobId, int64_t> activity_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::pair<std::string, JobId>> requests_
       ABSL_GUARDED_BY(mu_);  // id -> fingerprint, job

@@ -117,6 +117,19 @@ TEST_F(JobHandlersTest, ValidateOnlyChecksEverythingAndCreatesNothing) {
   EXPECT_EQ(Reason(handlers_.CreateJob(caller_, request).status()), "INVALID_FIELD");
 }
 
+TEST_F(JobHandlersTest, TheObjectsOfAnInlineManifestAreStoredForThePreparationOnly) {
+  v1::CreateJobRequest request = GoodRequest();
+  v1::InlineObject& object = *request.mutable_job()->mutable_manifest()->mutable_inline_()->add_objects();
+  object.set_bucket("photos");
+  object.set_key("a");
+  const auto response = handlers_.CreateJob(caller_, request);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->job().manifest().inline_().objects_size(), 0);
+  EXPECT_EQ(response->job().manifest().inline_().object_count(), 1);
+  EXPECT_THAT(storage_.prepare_progress(response->job().job_id()), testing::HasSubstr("photos"));
+  EXPECT_THAT(storage_.Get(response->job().job_id()).spec.request, testing::Not(testing::HasSubstr("photos")));
+}
+
 TEST_F(JobHandlersTest, NothingIsStoredOfARequestThatIsRefused) {
   v1::CreateJobRequest request = GoodRequest();
   request.mutable_job()->mutable_operation()->set_store("nowhere");

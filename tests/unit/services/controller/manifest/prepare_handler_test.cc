@@ -17,8 +17,10 @@
 #include "common/failpoint/failpoint.h"
 #include "common/status/status.h"
 #include "drover/v1/job.pb.h"
+#include "services/controller/manifest/inline/inline_manifest.h"
 #include "services/controller/manifest/prepare_progress.h"
 #include "services/controller/manifest/resumable_sha256.h"
+#include "tests/unit/common/compress/compress.h"
 #include "tests/unit/services/controller/duties/duty_storage.h"
 #include "tests/unit/services/controller/stores/memory_store.h"
 
@@ -279,9 +281,10 @@ class PrepareResumeTest : public PrepareHandlerTest, public ::testing::WithParam
     const std::function<absl::Status(const std::string&)> none;
     storage_.fault = committed ? none : broken;
     storage_.lost_commit = committed ? broken : none;
-    v1::Job job = Request(GetParam());
-    job.mutable_manifest()->mutable_csv()->set_sha256(Sha256(csv_));
-    AddJob(job, GetParam() == std::string("local") ? FilePin() : "");
+    v1::Job job = Request(store_);
+    job.mutable_manifest()->mutable_csv()->set_sha256(Sha256(stored_));
+    job.mutable_manifest()->mutable_csv()->set_compression(compression_);
+    AddJob(job, store_ == "local" ? FilePin() : "");
     memory_->first_read_offset = -1;
     const DutyOutcome first = Run();
     if (cut <= chunks && storage_.HasDuty(kJob, DutyKind::kPrepare)) {
@@ -297,14 +300,27 @@ class PrepareResumeTest : public PrepareHandlerTest, public ::testing::WithParam
     // Quoted keys and a wide spread of lengths, so that rows lie across blocks in every way.
     lines_ = MakeLines(3000);
     for (size_t i = 0; i < lines_.size(); i += 3) lines_[i].key += std::string(i % 50, 'x');
-    csv_ = ToCsv(lines_);
-    memory_->Set(kPath, csv_, "etag-1");
-    WriteFile(csv_);
+    stored_ = ToCsv(lines_);
+    const std::string_view param = GetParam();
+    store_ = std::string(param.substr(0, param.find(' ')));
+    // Cut into members or frames within a row.
+    const size_t half = stored_.size() / 2 + 3;
+    if (param.ends_with("gzip")) {
+      compression_ = v1::CsvManifest::GZIP;
+      stored_ = Gzip(stored_.substr(0, half)) + Gzip(stored_.substr(half));
+    } else if (param.ends_with("zstd")) {
+      compression_ = v1::CsvManifest::ZSTD;
+      stored_ = Zstd(stored_.substr(0, half)) + Zstd(stored_.substr(half));
+    }
+    memory_->Set(kPath, stored_, "etag-1");
+    WriteFile(stored_);
     options_.chunk_bytes = 1;  // a chunk for each batch: cut at every boundary that there is
   }
 
   std::vector<Line> lines_;
-  std::string csv_;
+  std::string store_;
+  v1::CsvManifest::Compression compression_ = v1::CsvManifest::COMPRESSION_UNSPECIFIED;
+  std::string stored_;  // the manifest as it is stored
 };
 
 TEST_P(PrepareResumeTest, GoesOnAtEveryChunkBoundaryWithTheSameBatches) {
@@ -326,7 +342,8 @@ TEST_P(PrepareResumeTest, GoesOnAfterACommitWhoseResultWasUnknown) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Stores, PrepareResumeTest, ::testing::Values("main", "local"));
+INSTANTIATE_TEST_SUITE_P(Stores, PrepareResumeTest,
+                         ::testing::Values("main", "local", "main gzip", "main zstd", "local gzip"));
 
 TEST_F(PrepareHandlerTest, ASuccessorReadsOnAtTheOffsetAndNotFromTheStart) {
   const std::vector<Line> lines = MakeLines(5000);
@@ -521,10 +538,195 @@ TEST_F(PrepareHandlerTest, ReadingIsDenied) {
 
 TEST_F(PrepareHandlerTest, AManifestOfAKindThatIsNotReadHere) {
   v1::Job job = Request("main");
-  job.mutable_manifest()->mutable_inline_()->add_objects()->set_bucket("photos");
+  job.mutable_manifest()->mutable_inventory()->set_etag("etag-1");
   AddJob(job);
   EXPECT_EQ(Run().what, DutyOutcome::What::kEnded);
   ExpectFailed("MANIFEST_UNSUPPORTED");
+}
+
+// ---- compressed ones
+
+class PrepareCompressedTest : public PrepareHandlerTest,
+                              public ::testing::WithParamInterface<v1::CsvManifest::Compression> {
+ protected:
+  bool gzip() const { return GetParam() == v1::CsvManifest::GZIP; }
+  std::string Pack(std::string_view content) const { return gzip() ? Gzip(content) : Zstd(content); }
+  // Runs a job over these bytes.
+  void Prepare(std::string stored, const std::string& sha256 = "") {
+    memory_->Set(kPath, std::move(stored), "etag-1");
+    v1::Job job = Request("main");
+    job.mutable_manifest()->mutable_csv()->set_compression(GetParam());
+    job.mutable_manifest()->mutable_csv()->set_sha256(sha256);
+    AddJob(job);
+    EXPECT_EQ(Run().what, DutyOutcome::What::kEnded);
+  }
+};
+
+TEST_P(PrepareCompressedTest, MakesTheBatchesOfTheContent) {
+  const std::vector<Line> lines = MakeLines(20'000);
+  const std::string csv = ToCsv(lines);
+  for (const std::string& stored : {Pack(csv), Pack(csv.substr(0, 777)) + Pack("") +
+                                                   Pack(csv.substr(777, 5000)) + Pack(csv.substr(5777))}) {
+    for (size_t block : {61, 4096, 1 << 20}) {
+      options_.block_bytes = block;
+      Prepare(stored, Sha256(stored));
+      EXPECT_EQ(state(), lifecycle::State::kReady) << failure().reason;
+      ExpectSameBatches(batches(), ExpectedBatches(lines, 4096));
+    }
+  }
+}
+
+TEST_P(PrepareCompressedTest, AnEmptyContentCompletesTheJob) {
+  Prepare(Pack(""));
+  EXPECT_EQ(state(), lifecycle::State::kCompleting);
+}
+
+TEST_P(PrepareCompressedTest, NamesBadLinesByTheirNumbersInTheContent) {
+  const std::string csv = ToCsv(MakeLines(5000)) + "Photos,a\n";
+  Prepare(Pack(csv.substr(0, 4321)) + Pack(csv.substr(4321)));
+  ExpectFailed("MANIFEST_INVALID");
+  ASSERT_THAT(failure().bad_lines, SizeIs(1));
+  EXPECT_EQ(failure().bad_lines[0].line, 5001);
+}
+
+TEST_P(PrepareCompressedTest, HoldsTheHashAgainstTheBytesAsTheyAreStored) {
+  Prepare(Pack("photos,a\n"), Sha256("photos,a\n"));
+  ExpectFailed("MANIFEST_SHA256_MISMATCH");
+  EXPECT_THAT(failure().reason, HasSubstr(Sha256(Pack("photos,a\n"))));
+}
+
+TEST_P(PrepareCompressedTest, OneThatIsCutOffOrDamagedFailsTheJobAndSaysWhere) {
+  const std::string packed = Pack(ToCsv(MakeLines(5000)));
+  Prepare(packed.substr(0, packed.size() / 2));
+  ExpectFailed("MANIFEST_CORRUPT");
+  EXPECT_THAT(failure().reason, HasSubstr("in the middle of a"));
+  EXPECT_THAT(failure().reason, HasSubstr(absl::StrCat("at about byte ", packed.size() / 2, " (byte ")));
+  EXPECT_THAT(failure().reason, HasSubstr("in store 'main'"));
+  Prepare(Pack("photos,a\n") + "photos,b\n");
+  ExpectFailed("MANIFEST_CORRUPT");
+  EXPECT_THAT(failure().reason, HasSubstr("there is something else"));
+  Prepare("photos,a\nphotos,b\n");
+  ExpectFailed("MANIFEST_CORRUPT");
+  EXPECT_THAT(failure().reason, HasSubstr(gzip() ? "it is no gzip file" : "it is no zstd file"));
+  Prepare("");
+  ExpectFailed("MANIFEST_CORRUPT");
+  EXPECT_THAT(failure().reason, HasSubstr("it is empty"));
+}
+
+TEST_P(PrepareCompressedTest, ABombFailsTheJob) {
+  options_.block_bytes = 1 << 20;
+  Prepare(Pack(std::string(200 << 20, '\n')));
+  ExpectFailed("MANIFEST_TOO_LARGE");
+  EXPECT_THAT(failure().reason, HasSubstr("more than 250 times its own size"));
+}
+
+TEST_P(PrepareCompressedTest, OneThatHoldsNothingForLongFailsTheJob) {
+  // A member or frame of 20 bytes and more for nothing.
+  const std::string empty = Pack("");
+  std::string stored;
+  while (stored.size() < 17 << 20) stored += empty;
+  options_.block_bytes = 1 << 20;
+  Prepare(stored);
+  ExpectFailed("MANIFEST_TOO_LARGE");
+  EXPECT_THAT(failure().reason, HasSubstr("more than 16 MiB of it hold nothing"));
+}
+
+TEST_P(PrepareCompressedTest, IsNotGuessedButTheFailureSaysWhatItLooksLike) {
+  memory_->Set(kPath, Pack(ToCsv(MakeLines(100))), "etag-1");
+  AddJob(Request("main"));
+  EXPECT_EQ(Run().what, DutyOutcome::What::kEnded);
+  ExpectFailed("MANIFEST_INVALID");
+  EXPECT_THAT(failure().reason,
+              HasSubstr(gzip() ? "looks like a file compressed with gzip" : "compressed with zstd"));
+  EXPECT_THAT(failure().reason, HasSubstr("job.manifest.csv.compression"));
+}
+
+TEST_P(PrepareCompressedTest, ASuccessorReadsFromTheStartAndStoresNothingTwice) {
+  const std::vector<Line> lines = MakeLines(5000);
+  memory_->Set(kPath, Pack(ToCsv(lines)), "etag-1");
+  int chunks = 0;
+  storage_.fault = [&](const std::string& method) {
+    return method == "AppendBatches" && ++chunks == 10 ? absl::UnavailableError("away") : absl::OkStatus();
+  };
+  v1::Job job = Request("main");
+  job.mutable_manifest()->mutable_csv()->set_compression(GetParam());
+  AddJob(job);
+  EXPECT_EQ(Run().what, DutyOutcome::What::kFailed);
+  EXPECT_GT(batches().size(), 5u);
+  EXPECT_EQ(Run().what, DutyOutcome::What::kEnded);
+  EXPECT_EQ(memory_->first_read_offset, 0);
+  ExpectSameBatches(batches(), ExpectedBatches(lines, 4096));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, PrepareCompressedTest,
+                         ::testing::Values(v1::CsvManifest::GZIP, v1::CsvManifest::ZSTD),
+                         [](const auto& info) { return v1::CsvManifest::Compression_Name(info.param); });
+
+TEST_F(PrepareHandlerTest, AZstdManifestWithALargeWindowIsNotRead) {
+  memory_->Set(kPath, Zstd(std::string(20 << 20, '\n'), 25), "etag-1");
+  v1::Job job = Request("main");
+  job.mutable_manifest()->mutable_csv()->set_compression(v1::CsvManifest::ZSTD);
+  AddJob(job);
+  EXPECT_EQ(Run().what, DutyOutcome::What::kEnded);
+  ExpectFailed("MANIFEST_UNSUPPORTED");
+  EXPECT_THAT(failure().reason, HasSubstr("a window of more than 8 MiB"));
+}
+
+// ---- inline ones
+
+class PrepareInlineTest : public PrepareHandlerTest {
+ protected:
+  // One run over a duty that began with this progress.
+  void Prepare(const std::string& progress) {
+    v1::Job job;
+    job.mutable_operation()->mutable_copy_object()->set_target_bucket("copies");
+    job.mutable_manifest()->mutable_inline_()->set_object_count(1);
+    AddJob(job);
+    Duty duty = storage_.Take(kJob, DutyKind::kPrepare);
+    duty.progress = progress;
+    DutyContext context(duty, clock_, absl::Hours(1));
+    EXPECT_EQ(Run(context).what, DutyOutcome::What::kEnded);
+  }
+};
+
+TEST_F(PrepareInlineTest, MakesTheBatchesOfItsObjects) {
+  const std::vector<Line> lines = MakeLines(3000);
+  v1::InlineManifest manifest;
+  for (const Line& line : lines) {
+    v1::InlineObject& object = *manifest.add_objects();
+    object.set_bucket(line.bucket);
+    object.set_key(line.key);
+  }
+  const std::string progress = TakeInlineObjects(manifest);
+  EXPECT_EQ(manifest.objects_size(), 0);
+  EXPECT_EQ(manifest.object_count(), 3000);
+  Prepare(progress);
+  EXPECT_EQ(state(), lifecycle::State::kReady) << failure().reason;
+  EXPECT_EQ(storage_.Get(kJob).record.snapshot.tasks, 3000);
+  ExpectSameBatches(batches(), ExpectedBatches(lines, 256));
+  EXPECT_FALSE(storage_.HasDuty(kJob, DutyKind::kPrepare));
+}
+
+TEST_F(PrepareInlineTest, KeepsKeysAndVersionsAsTheyWereGiven) {
+  v1::InlineManifest manifest;
+  v1::InlineObject& object = *manifest.add_objects();
+  object.set_bucket("photos");
+  object.set_key("a%20b+c,\"\n");
+  object.set_version_id("null");
+  Prepare(TakeInlineObjects(manifest));
+  ASSERT_THAT(batches(), SizeIs(1));
+  TaskBatchReader reader;
+  const auto batch = reader.Decode(batches()[0].payload);
+  ASSERT_TRUE(batch.ok()) << batch.status();
+  EXPECT_EQ((*batch)[0], (Task{"photos", "a%20b+c,\"\n", "null"}));
+}
+
+TEST_F(PrepareInlineTest, ObjectsThatCannotBeReadFailTheJob) {
+  // No message; an object without bucket and key.
+  for (const std::string& progress : {std::string("\x0a\x7f broken"), std::string("\x0a\x00", 2)}) {
+    Prepare(progress);
+    ExpectFailed("MANIFEST_UNSUPPORTED");
+  }
 }
 
 TEST_F(PrepareHandlerTest, MoreTasksThanAJobMayHave) {
