@@ -1,5 +1,4 @@
-// Two pieces of a pipeline of threads: a named thread that is joined, and a bounded queue between two of
-// them.
+// A bounded queue between two threads of a pipeline.
 //
 //   BoundedQueue<Block> blocks(4);
 //   NamedThread reader("manifest-read", [&] { while (…) if (!blocks.Push(Read())) return; blocks.Close(); });
@@ -7,45 +6,16 @@
 #ifndef DROVER_SERVICES_CONTROLLER_DUTIES_PIPELINE_H_
 #define DROVER_SERVICES_CONTROLLER_DUTIES_PIPELINE_H_
 
-#include <pthread.h>
-
 #include <cstddef>
 #include <deque>
 #include <optional>
-#include <string>
-#include <thread>
 #include <utility>
 
 #include "absl/time/time.h"
 #include "common/sync/mutex.h"
+#include "common/sync/named_thread.h"
 
 namespace drover {
-
-// The most characters of a thread's name (the kernel's limit).
-inline constexpr size_t kMaxThreadName = 15;
-
-// A thread with a name for debuggers and `top`, joined when it is destroyed. What it uses must end it before.
-class NamedThread {
- public:
-  template <typename Body>
-  NamedThread(std::string name, Body body)
-      : thread_([name = name.substr(0, kMaxThreadName), body = std::move(body)]() mutable {
-          pthread_setname_np(pthread_self(), name.c_str());
-          body();
-        }) {}
-  NamedThread(NamedThread&&) = default;
-  NamedThread& operator=(NamedThread&&) = delete;
-  ~NamedThread() { Join(); }
-
-  void Join() {
-    if (thread_.joinable()) thread_.join();
-  }
-  // From here on nobody joins it.
-  void Detach() { thread_.detach(); }
-
- private:
-  std::thread thread_;
-};
 
 // First in, first out, with at most `limit` items waiting. Thread-safe.
 template <typename T>

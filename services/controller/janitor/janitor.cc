@@ -27,9 +27,9 @@ Janitor::Janitor(JanitorOptions options, Storage& storage, Clock& clock, Janitor
 Janitor::~Janitor() { Shutdown(); }
 
 void Janitor::Start() {
-  threads_.emplace_back([this] { Loop(options_.session_interval, [this] { SessionStep(); }); });
-  threads_.emplace_back([this] { Loop(options_.settle_interval, [this] { SettleStep(); }); });
-  threads_.emplace_back([this] { Loop(options_.purge_interval, [this] { PurgeStep(); }); });
+  threads_.emplace_back("janitor-session", [this] { Loop(options_.session_interval, [this] { SessionStep(); }); });
+  threads_.emplace_back("janitor-settle", [this] { Loop(options_.settle_interval, [this] { SettleStep(); }); });
+  threads_.emplace_back("janitor-purge", [this] { Loop(options_.purge_interval, [this] { PurgeStep(); }); });
 }
 
 void Janitor::Shutdown() {
@@ -38,8 +38,7 @@ void Janitor::Shutdown() {
     stopping_ = true;
     changed_.NotifyAll();
   }
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
+  threads_.clear();  // joins them
 }
 
 void Janitor::Loop(absl::Duration interval, const std::function<void()>& step) {
@@ -54,6 +53,7 @@ void Janitor::Loop(absl::Duration interval, const std::function<void()>& step) {
 
 void Janitor::SessionStep() {
   const absl::Duration began = clock_.Elapsed();
+  const absl::Duration end = began + options_.session_interval / 2;
   const auto stranded = storage_.ListStrandedLeases(kLeasesPerLook);
   const absl::Duration ended = clock_.Elapsed();
   guard_.Look(began, ended, stranded.ok());
@@ -61,8 +61,7 @@ void Janitor::SessionStep() {
     LogWarning("janitor.look_failed", {{"error", stranded.status()}});
     return;
   }
-
-  Return(*stranded);
+  ReturnAll(*stranded, end);
 
   if (!guard_.MayEndSessions(clock_.Elapsed())) return;
   const auto sessions = storage_.EndExpiredSessions();
@@ -75,10 +74,19 @@ void Janitor::SessionStep() {
     LogWarning("session.ended", {{"session", session}});
   }
   if (sessions->empty()) return;
-  if (const auto theirs = storage_.ListStrandedLeases(kLeasesPerLook); theirs.ok()) Return(*theirs);
+  if (const auto theirs = storage_.ListStrandedLeases(kLeasesPerLook); theirs.ok()) ReturnAll(*theirs, end);
 }
 
-void Janitor::Return(const std::vector<Storage::StrandedLease>& stranded) {
+void Janitor::ReturnAll(std::vector<Storage::StrandedLease> stranded, absl::Duration end) {
+  while (Return(stranded) > 0 && stranded.size() == size_t{kLeasesPerLook} && clock_.Elapsed() < end) {
+    auto more = storage_.ListStrandedLeases(kLeasesPerLook);
+    if (!more.ok()) return;  // the next look says so
+    stranded = *std::move(more);
+  }
+}
+
+int64_t Janitor::Return(const std::vector<Storage::StrandedLease>& stranded) {
+  int64_t sum = 0;
   // A lease that is behind its session's number never arrived; one whose session is gone may have run.
   std::map<std::pair<JobId, CameBack>, std::vector<Storage::OwnedLease>> by_job;
   for (const Storage::StrandedLease& lease : stranded) {
@@ -91,6 +99,7 @@ void Janitor::Return(const std::vector<Storage::StrandedLease>& stranded) {
       LogWarning("lease.return_failed", {{"job", key.first}, {"error", returned.status()}});
       continue;
     }
+    sum += *returned;
     metrics_.leases_returned.Add(static_cast<double>(*returned));
     LogInfo("lease.returned",
             {{"job", key.first}, {"leases", *returned}, {"lost", key.second == CameBack::kLost}});
@@ -99,6 +108,7 @@ void Janitor::Return(const std::vector<Storage::StrandedLease>& stranded) {
       job_changed_(key.first);
     }
   }
+  return sum;
 }
 
 void Janitor::Change(const JobId& job_id, const lifecycle::Request& request) {

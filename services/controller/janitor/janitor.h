@@ -10,13 +10,13 @@
 
 #include <functional>
 #include <map>
-#include <thread>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "common/clock/clock.h"
 #include "common/metrics/metrics.h"
 #include "common/sync/mutex.h"
+#include "common/sync/named_thread.h"
 #include "services/controller/janitor/outage_guard.h"
 #include "services/controller/storage/storage.h"
 
@@ -47,7 +47,8 @@ class Janitor {
 
   // ---- the steps
 
-  // Ends expired sessions if no outage forbids it, and returns leases whose session is gone or has moved on.
+  // Ends expired sessions if no outage forbids it, and returns leases whose session is gone or has moved on:
+  // all of them, or as many as half of session_interval allows, so that looks are never late because of it.
   void SessionStep();
   // Pausing -> Paused once no lease is owned; Active -> Paused (preempted).
   void SettleStep();
@@ -56,7 +57,11 @@ class Janitor {
 
  private:
   void Loop(absl::Duration interval, const std::function<void()>& step);
-  void Return(const std::vector<Storage::StrandedLease>& stranded);
+  // Returns these leases and, if that was a whole look full of them, those after them, until none is left, none
+  // could be returned or it is `end`.
+  void ReturnAll(std::vector<Storage::StrandedLease> stranded, absl::Duration end);
+  // How many were returned.
+  int64_t Return(const std::vector<Storage::StrandedLease>& stranded);
   void Change(const JobId& job_id, const lifecycle::Request& request);
 
   const JanitorOptions options_;
@@ -70,7 +75,7 @@ class Janitor {
   Mutex mu_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<std::thread> threads_;
+  std::vector<NamedThread> threads_;
 };
 
 }  // namespace drover

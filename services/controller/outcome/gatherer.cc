@@ -7,6 +7,7 @@
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/status/status.h"
+#include "common/strings/strings.h"
 
 namespace drover {
 namespace {
@@ -39,7 +40,7 @@ Gatherer::Gatherer(GathererOptions options, Storage& storage, Clock& clock, Rand
 Gatherer::~Gatherer() { Shutdown(absl::ZeroDuration()); }
 
 void Gatherer::Start() {
-  for (int i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { Run(); });
+  for (int i = 0; i < options_.threads; ++i) threads_.emplace_back(StrCat("record-", i), [this] { Run(); });
 }
 
 void Gatherer::Shutdown(absl::Duration bound) {
@@ -50,8 +51,7 @@ void Gatherer::Shutdown(absl::Duration bound) {
     stopping_ = true;
     changed_.NotifyAll();
   }
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
+  threads_.clear();  // joins them
 }
 
 void Gatherer::Submit(const JobId& job_id, SegmentWrite segment) {
@@ -173,10 +173,6 @@ absl::Status Gatherer::RecordOnce(const JobId& job_id, const std::vector<Segment
   metrics_.group_segments.Observe(static_cast<double>(group.size()));
   DROVER_RETURN_IF_ERROR(failpoint::HitStatus("record.after_commit"));
   for (size_t i = 0; i < group.size(); ++i) {
-    if (result.results[i] == SegmentResult::kRecorded) {
-      metrics_.tasks_succeeded.Add(group[i].succeeded);
-      metrics_.tasks_failed.Add(group[i].failed);
-    }
     // First out of here, then the answer: a copy that a new stream sends is either joined, and its lease is
     // known by now to whoever answers, or submitted again and found recorded.
     Release(job_id, group[i]);

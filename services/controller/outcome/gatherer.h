@@ -19,7 +19,6 @@
 #include <map>
 #include <set>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -28,6 +27,7 @@
 #include "common/clock/clock.h"
 #include "common/metrics/metrics.h"
 #include "common/sync/mutex.h"
+#include "common/sync/named_thread.h"
 #include "services/controller/storage/storage.h"
 
 namespace drover {
@@ -44,8 +44,6 @@ struct GathererOptions {
 struct GathererMetrics {
   Histogram group_segments;
   Histogram commit_seconds;
-  Counter tasks_succeeded;
-  Counter tasks_failed;
   Counter retries;
   Counter rejected;
 };
@@ -110,7 +108,7 @@ class Gatherer {
   std::deque<JobId> turn_ ABSL_GUARDED_BY(mu_);  // jobs with segments and no transaction under way
   int64_t pending_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<std::thread> threads_;
+  std::vector<NamedThread> threads_;
 };
 
 }  // namespace drover
