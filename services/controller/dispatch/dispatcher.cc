@@ -1,17 +1,24 @@
 #include "services/controller/dispatch/dispatcher.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/status/status.h"
+#include "common/strings/strings.h"
 
 namespace drover {
 namespace {
 
 // Payloads read from the database at once: at most a MiB each, some tens of KiB as a rule.
 constexpr size_t kPayloadsPerRead = 32;
+
+// In the order of Storage::ListClaimable.
+bool ComesBefore(const ClaimablePosition& a, const ClaimablePosition& b) {
+  return a.priority != b.priority ? a.priority > b.priority : a.job_id < b.job_id;
+}
 
 }  // namespace
 
@@ -30,27 +37,21 @@ Dispatcher::Dispatcher(DispatcherOptions options, Storage& storage, Fleet& fleet
 Dispatcher::~Dispatcher() { Shutdown(); }
 
 void Dispatcher::Start() {
-  threads_.emplace_back([this] { Loop(options_.look_interval, [this] { return LookStep(); }, true); });
-  threads_.emplace_back([this] {
-    Loop(
-        options_.renew_interval,
-        [this] {
-          RenewStep();
-          return false;
-        },
-        false);
-  });
-  threads_.emplace_back([this] {
-    Loop(
-        options_.reconcile_interval,
-        [this] {
-          ReconcileStep();
-          return false;
-        },
-        false);
-  });
+  const auto start = [this](std::string name, absl::Duration interval, std::function<bool()> step, bool wakes) {
+    threads_.emplace_back(std::move(name),
+                          [this, interval, step = std::move(step), wakes] { Loop(interval, step, wakes); });
+  };
+  const auto once = [](auto step) {
+    return [step] {
+      step();
+      return false;
+    };
+  };
+  start("look", options_.look_interval, [this] { return LookStep(); }, true);
+  start("renew", options_.renew_interval, once([this] { RenewStep(); }), false);
+  start("reconcile", options_.reconcile_interval, once([this] { ReconcileStep(); }), false);
   for (int i = 0; i < options_.attach_threads; ++i) {
-    threads_.emplace_back([this] { Loop(absl::Seconds(1), [this] { return AttachStep(); }, true); });
+    start(StrCat("attach-", i), absl::Seconds(1), [this] { return AttachStep(); }, true);
   }
 }
 
@@ -97,8 +98,7 @@ void Dispatcher::Shutdown() {
     stopping_ = true;
     changed_.NotifyAll();
   }
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
+  threads_.clear();  // joins them
 }
 
 void Dispatcher::Wake() {
@@ -134,6 +134,7 @@ bool Dispatcher::AttachStep() {
     hellos_.pop_front();
   }
   const auto& [stream, hello] = next;
+  if (!fleet_.IsOpen(stream)) return true;  // the worker has lost patience, and says Hello again elsewhere
   if (const absl::Status hit = failpoint::HitStatus("attach.hello"); !hit.ok()) {
     fleet_.Close(stream, hit);
     return true;
@@ -196,37 +197,85 @@ bool Dispatcher::LookStep() {
     }
   }
   ReviewJobs();
-  if (draining || !fleet_.AnyCredit()) return false;
+  return !draining && fleet_.AnyCredit(std::numeric_limits<int32_t>::max()) && ClaimWork();
+}
 
-  auto views = storage_.ListClaimable(options_.max_jobs_per_look);
-  if (!views.ok()) {
-    LogWarning("look.failed", {{"error", views.status()}});
-    return false;
-  }
-  // Strictly by priority; equals begin with another one at each look, and share the credit.
+// Most looks end within the first page, with the credit or with the jobs. But jobs that no worker of this
+// controller can run stay claimable, and a page full of them would hide all others. So while there is credit a
+// look goes on to the next pages, and the next look, after the first page again (what is highest goes first),
+// goes on where this one stopped: each job is seen, and a look costs the same however many there are.
+//
+// The alternative, to hand SQL what the workers can run, finds them in one look; but no index knows operations
+// and stores, so that each look of each controller would read all jobs that can't be run.
+bool Dispatcher::ClaimWork() {
+  const absl::Duration end = clock_.Elapsed() + options_.look_interval;
+  std::optional<ClaimablePosition> resume;
+  resume.swap(resume_);
+  std::optional<ClaimablePosition> after;
   bool claimed = false;
-  for (size_t first = 0; first < views->size();) {
-    size_t end = first;
-    while (end < views->size() && (*views)[end].priority == (*views)[first].priority) ++end;
-    const size_t equals = end - first;
-    const size_t offset = rotation_++ % equals;
-    for (size_t i = 0; i < equals; ++i) {
-      claimed |= ClaimFor((*views)[first + (offset + i) % equals], static_cast<int64_t>(equals - i));
+  for (int page = 0; page < options_.max_pages_per_look; ++page) {
+    if (page == 1 && resume && ComesBefore(*after, *resume)) after = resume;
+    const auto views = storage_.ListClaimable(options_.max_jobs_per_page, after);
+    if (!views.ok()) {
+      LogWarning("look.failed", {{"error", views.status()}});
+      return claimed;
     }
-    first = end;
-    if (!fleet_.AnyCredit()) break;
+    const PageResult result = ClaimPage(*views);
+    claimed |= result.claimed;
+    if (result.enough) return claimed;
+    if (views->size() < static_cast<size_t>(options_.max_jobs_per_page)) return claimed;
+    after = ClaimablePosition{views->back().priority, views->back().job_id};
+    if (page > 0 && clock_.Elapsed() >= end) break;  // stopped jobs must not wait to be revoked
   }
+  resume_ = after;
   return claimed;
 }
 
-bool Dispatcher::ClaimFor(const JobView& view, int64_t share) {
+// Strictly by priority; equals begin with another one at each look, and share the credit.
+Dispatcher::PageResult Dispatcher::ClaimPage(const std::vector<JobView>& views) {
+  PageResult result;
+  for (size_t first = 0; first < views.size();) {
+    const int32_t priority = views[first].priority;
+    if (!fleet_.AnyCredit(priority)) {
+      result.enough = true;
+      return result;
+    }
+    size_t end = first;
+    while (end < views.size() && views[end].priority == priority) ++end;
+    const size_t equals = end - first;
+    const size_t offset = rotation_++ % equals;
+    std::vector<const JobView*> unfinished;
+    for (size_t i = 0; i < equals; ++i) {
+      const JobView& view = views[first + (offset + i) % equals];
+      const ClaimOutcome outcome = ClaimFor(view, static_cast<int64_t>(equals - i));
+      result.claimed |= outcome != ClaimOutcome::kNothing;
+      if (outcome == ClaimOutcome::kWorkLeft) unfinished.push_back(&view);
+    }
+    // A claim ends at max_batches_per_claim, or at the job's share. What credit is left then is still this
+    // level's: another look goes on, rather than the next level.
+    if (std::ranges::any_of(unfinished, [this](const JobView* view) { return CanClaim(*view); })) {
+      result.enough = true;
+      return result;
+    }
+    first = end;
+  }
+  result.enough = !views.empty() && !fleet_.AnyCredit(views.back().priority);
+  return result;
+}
+
+bool Dispatcher::CanClaim(const JobView& view) {
+  const auto info = jobs_.Peek(view.job_id);
+  return info != nullptr && !fleet_.Slots(*info, view.priority).empty();
+}
+
+Dispatcher::ClaimOutcome Dispatcher::ClaimFor(const JobView& view, int64_t share) {
   auto info = jobs_.Get(view.job_id);
   if (!info.ok()) {
     LogWarning("job.unreadable", {{"job", view.job_id}, {"error", info.status()}});
-    return false;
+    return ClaimOutcome::kNothing;
   }
   std::vector<Fleet::Slot> slots = fleet_.Slots(**info, view.priority);
-  if (slots.empty()) return false;
+  if (slots.empty()) return ClaimOutcome::kNothing;
   std::vector<ClaimSlot> claim_slots;
   for (Fleet::Slot& slot : slots) {
     slot.claim.credit = std::max<int64_t>(1, slot.claim.credit / share);
@@ -246,11 +295,11 @@ bool Dispatcher::ClaimFor(const JobView& view, int64_t share) {
     if (!absl::IsFailedPrecondition(result.status())) {
       LogWarning("claim.failed", {{"job", view.job_id}, {"error", result.status()}});
     }
-    return false;
+    return ClaimOutcome::kNothing;
   }
   if (result->leases.empty()) {
     fleet_.EndClaim(slots);
-    return false;
+    return ClaimOutcome::kNothing;
   }
   metrics_.claim_seconds.Observe(absl::ToDoubleSeconds(clock_.Elapsed() - start));
   metrics_.batches_claimed.Add(static_cast<double>(result->leases.size()));
@@ -279,7 +328,7 @@ bool Dispatcher::ClaimFor(const JobView& view, int64_t share) {
   fleet_.EndClaim(slots);
   ReturnWithdrawn(withdrawn);
   if (view.state != lifecycle::State::kActive) job_changed_(view.job_id);
-  return true;
+  return result->work_left ? ClaimOutcome::kWorkLeft : ClaimOutcome::kAll;
 }
 
 void Dispatcher::ReviewJobs() {

@@ -1,7 +1,6 @@
 #include "services/controller/dispatch/fleet.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "common/log/log.h"
 #include "common/protobuf/time.h"
@@ -227,6 +226,11 @@ Fleet::Unsent Fleet::Closed(StreamId id) {
   return unsent;
 }
 
+bool Fleet::IsOpen(StreamId id) const {
+  MutexLock lock(&mu_);
+  return Find(id) != nullptr;
+}
+
 bool Fleet::MayGo(StreamId id) const {
   MutexLock lock(&mu_);
   const Stream* stream = Find(id);
@@ -323,11 +327,11 @@ std::vector<Fleet::Slot> Fleet::Slots(const JobInfo& job, int32_t priority) cons
   return slots;
 }
 
-bool Fleet::AnyCredit() const {
+bool Fleet::AnyCredit(int32_t priority) const {
   MutexLock lock(&mu_);
   return std::any_of(streams_.begin(), streams_.end(),
-                     [this](const auto& entry) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-                       return Credit(entry.second, std::numeric_limits<int32_t>::max()) > 0;
+                     [this, priority](const auto& entry) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                       return Credit(entry.second, priority) > 0;
                      });
 }
 

@@ -83,6 +83,7 @@ class Fleet {
     bool goodbye = false;  // it drained and holds nothing: its session can end
   };
   Unsent Closed(StreamId stream);
+  bool IsOpen(StreamId stream) const;
   // Whether the worker is draining and all its leases are over.
   bool MayGo(StreamId stream) const;
 
@@ -101,8 +102,8 @@ class Fleet {
     ClaimSlot claim;
   };
   std::vector<Slot> Slots(const JobInfo& job, int32_t priority) const;
-  // Whether any stream could take anything at all.
-  bool AnyCredit() const;
+  // Whether any stream could take anything of a job of this priority. If none can, none can of a lower one.
+  bool AnyCredit(int32_t priority) const;
   // Between these two a lease of the session may be in the database that is not known here.
   void BeginClaim(const std::vector<Slot>& slots);
   void EndClaim(const std::vector<Slot>& slots);

@@ -33,7 +33,7 @@ v1::JobContext MakeContext(const JobInfo& info, int32_t priority, int64_t versio
 // Reads jobs through `storage` and keeps the most recently used ones. Thread-safe.
 class JobCache {
  public:
-  static constexpr size_t kMaxJobs = 1024;
+  static constexpr size_t kMaxJobs = 4096;
   explicit JobCache(Storage& storage) : storage_(storage) {}
   // The job; Storage::GetJob's errors.
   absl::StatusOr<std::shared_ptr<const JobInfo>> Get(const JobId& job_id);

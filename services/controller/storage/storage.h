@@ -148,6 +148,12 @@ struct JobView {
   bool came_back = false;  // it has ownerless leases
 };
 
+// A place in the order of ListClaimable: that of a job.
+struct ClaimablePosition {
+  int32_t priority = 0;
+  JobId job_id;
+};
+
 // A stream that can take work.
 struct ClaimSlot {
   SessionId session;
@@ -384,8 +390,10 @@ class Storage {
   // ---- dispatch
 
   // Claimable jobs that have something to claim, highest priority first, oldest first among equals; at most
-  // `limit`.
-  virtual absl::StatusOr<std::vector<JobView>> ListClaimable(int limit) = 0;
+  // `limit`. With `after`, only those that come after this place, whether or not its job is still there; what
+  // comes before it costs nothing.
+  virtual absl::StatusOr<std::vector<JobView>> ListClaimable(
+      int limit, const std::optional<ClaimablePosition>& after) = 0;
   // The same view of these jobs, in whatever state they are.
   virtual absl::StatusOr<std::vector<JobView>> ViewJobs(const std::vector<JobId>& jobs) = 0;
   // CLAIM. Locks job_state; if the job is claimable then: takes leases that came back first (SKIP LOCKED; the

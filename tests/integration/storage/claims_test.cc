@@ -18,9 +18,9 @@ using lifecycle::State;
 
 class ClaimsTest : public StorageTest {
  protected:
-  std::vector<JobId> Claimable(int limit = 100) {
+  std::vector<JobId> Claimable(int limit = 100, const std::optional<ClaimablePosition>& after = {}) {
     std::vector<JobId> ids;
-    for (const JobView& view : Value(storage().ListClaimable(limit))) ids.push_back(view.job_id);
+    for (const JobView& view : Value(storage().ListClaimable(limit, after))) ids.push_back(view.job_id);
     return ids;
   }
   JobId ReadyJobAt(int32_t priority, const std::vector<int32_t>& sizes = {4, 4}) {
@@ -191,7 +191,7 @@ TEST_P(ClaimsTest, ListsClaimableJobsByPriorityThenAge) {
   const JobId also_high = ReadyJobAt(10);
   EXPECT_THAT(Claimable(), ElementsAre(high, also_high, low));
   EXPECT_THAT(Claimable(1), ElementsAre(high));
-  const JobView view = Value(storage().ListClaimable(1)).at(0);
+  const JobView view = Value(storage().ListClaimable(1, {})).at(0);
   EXPECT_EQ(view.priority, 10);
   EXPECT_EQ(view.state, State::kReady);
   EXPECT_EQ(view.next_batch, 0);
@@ -205,6 +205,34 @@ TEST_P(ClaimsTest, ListsClaimableJobsByPriorityThenAge) {
   EXPECT_THAT(Claimable(), ElementsAre(high, also_high, low)) << "something came back";
   Value(storage().SetPriority(low, 11, "ann"));
   EXPECT_THAT(Claimable(1), ElementsAre(low));
+}
+
+TEST_P(ClaimsTest, ListsWhatComesAfterAPlace) {
+  const JobId low = ReadyJobAt(0);
+  const JobId high = ReadyJobAt(10);
+  const JobId also_high = ReadyJobAt(10);
+  const JobId middle = ReadyJobAt(5);
+  EXPECT_THAT(Claimable(100, {{10, high}}), ElementsAre(also_high, middle, low));
+  EXPECT_THAT(Claimable(1, {{10, high}}), ElementsAre(also_high));
+  EXPECT_THAT(Claimable(2, {{10, high}}), ElementsAre(also_high, middle));
+  EXPECT_THAT(Claimable(100, {{10, also_high}}), ElementsAre(middle, low));
+  EXPECT_THAT(Claimable(100, {{0, low}}), IsEmpty());
+  // A place stays where it is, whatever becomes of its job.
+  Value(storage().SetPriority(also_high, 1, "ann"));
+  EXPECT_THAT(Claimable(100, {{10, also_high}}), ElementsAre(middle, also_high, low));
+  EXPECT_THAT(Claimable(1, {{7, high}}), ElementsAre(middle)) << "a place without a job";
+}
+
+TEST_P(ClaimsTest, AJobSaysWhetherItOwnsALease) {
+  const JobId job = ReadyJob({4, 4});
+  EXPECT_FALSE(Get(job).owns_lease);
+  const SessionId session = CreateSession();
+  const ClaimedLease lease = Claim(job, session, 1, 1)[0];
+  EXPECT_TRUE(Get(job).owns_lease);
+  EXPECT_TRUE(Value(storage().ListJobs({})).at(0).owns_lease);
+  ASSERT_EQ(Value(storage().ReturnLeases(job, {Owned(job, lease, session)}, CameBack::kGivenBack)), 1);
+  EXPECT_FALSE(Get(job).owns_lease);
+  EXPECT_FALSE(Value(storage().ListJobs({})).at(0).owns_lease);
 }
 
 TEST_P(ClaimsTest, ViewsJobsInWhateverState) {

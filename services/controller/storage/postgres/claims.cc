@@ -242,12 +242,37 @@ class Claimer {
 
 }  // namespace
 
-absl::StatusOr<std::vector<JobView>> PostgresStorage::ListClaimable(int limit) {
+absl::StatusOr<std::vector<JobView>> PostgresStorage::ListClaimable(
+    int limit, const std::optional<ClaimablePosition>& after) {
+  constexpr char kClaimable[] =
+      "s.state IN (4, 5, 7) AND (s.state <> 7 OR s.reason_code = 'PREEMPTED') "
+      "AND (s.next_batch < s.batches OR b.came_back) ";
   // Index job_state_live in its order; each controller, every 100 ms.
-  return ReadViews(*db_, "list_claimable",
-                   "WHERE s.state IN (4, 5, 7) AND (s.state <> 7 OR s.reason_code = 'PREEMPTED') "
-                   "AND (s.next_batch < s.batches OR b.came_back) ORDER BY s.priority DESC, s.job_id",
-                   limit);
+  if (!after) {
+    return ReadViews(*db_, "list_claimable",
+                     StrCat("WHERE ", kClaimable, "ORDER BY s.priority DESC, s.job_id"), limit);
+  }
+  if (!IsUuid(after->job_id)) return Error(absl::StatusCode::kInvalidArgument, "BAD_PAGE", "not a job id");
+  // The rest of that priority, then the lower ones: two ranges of the index, so that nothing before the place
+  // is passed over row by row, as it would be with one condition on both columns.
+  std::vector<JobView> views;
+  const absl::Status status = db_->Read("list_claimable_after", [&](Tx& tx) -> absl::Status {
+    const std::string same =
+        StrCat("SELECT ", kViewColumns, kViewTables, "WHERE ", kClaimable,
+               "AND s.priority = $2::int AND s.job_id > $3::uuid ORDER BY s.job_id LIMIT $1::int");
+    for (const pqxx::row& row : tx.Query(same, limit, after->priority, after->job_id)) {
+      views.push_back(ReadView(row));
+    }
+    const int left = limit - static_cast<int>(views.size());
+    if (left <= 0) return absl::OkStatus();
+    const std::string lower =
+        StrCat("SELECT ", kViewColumns, kViewTables, "WHERE ", kClaimable,
+               "AND s.priority < $2::int ORDER BY s.priority DESC, s.job_id LIMIT $1::int");
+    for (const pqxx::row& row : tx.Query(lower, left, after->priority)) views.push_back(ReadView(row));
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return status;
+  return views;
 }
 
 absl::StatusOr<std::vector<JobView>> PostgresStorage::ViewJobs(const std::vector<JobId>& jobs) {

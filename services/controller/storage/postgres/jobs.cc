@@ -46,7 +46,9 @@ constexpr char kInsertStateSql[] = R"sql(
   INSERT INTO drover.events (job_id, version, at, state, priority, type, caller)
   VALUES ($1, 1, statement_timestamp(), 1, $2, 'JobCreated', $5))sql";
 
-// What ReadJob reads after the columns of the snapshot; times are microseconds since the epoch.
+// What ReadJob reads after the columns of the snapshot; times are microseconds since the epoch. `owns_lease` by
+// index leases_owned, one probe per job. While a job is Cancelling or Failing its unconfirmed tasks are counted
+// from its leases; that is stored when it ends (ApplyChange).
 constexpr char kJobColumns[] = R"sql(
     s.job_id, s.version, s.unconfirmed, s.reason_message, s.reason_caller, s.failures::text AS failures,
     (extract(epoch FROM s.state_at) * 1000000)::bigint AS state_at,
@@ -60,6 +62,7 @@ constexpr char kJobColumns[] = R"sql(
     j.worker_stores::text AS worker_stores, j.creator, j.manifest_pin,
     j.policy_enabled, j.policy_failed_fraction, j.policy_minimum_executed, j.policy_failed_tasks, j.policy_pause,
     j.report_wanted, (extract(epoch FROM j.created_at) * 1000000)::bigint AS created_at)sql";
+    EXISTS (SELECT FROM drover.leases o WHERE o.job_id = s.job_id AND o.session_id IS NOT NULL) AS owns_lease,
 
 // By the key of leases, or index leases_owned.
 constexpr char kLeasedTasks[] = R"sql(,
@@ -111,6 +114,7 @@ JobRecord ReadJob(const pqxx::row& row) {
   job.reason_caller = ReadText(row["reason_caller"]);
   job.failures = FailuresFromJson(ReadText(row["failures"]));
   job.state_time = ReadTime(row["state_at"]).value_or(absl::InfinitePast());
+  job.owns_lease = row["owns_lease"].as<bool>();
   job.start_time = ReadTime(row["started_at"]);
   job.end_time = ReadTime(row["ended_at"]);
   job.active = absl::Microseconds(row["active"].as<int64_t>());

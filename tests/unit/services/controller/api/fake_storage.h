@@ -39,6 +39,11 @@ class FakeStorage : public Storage {
     records_[record.spec.job_id] = record;
     ++activity_[record.spec.job_id];
   }
+  // Put, without a change of the job's pulse.
+  void PutQuietly(const JobRecord& record) {
+    MutexLock lock(&mu_);
+    records_[record.spec.job_id] = record;
+  }
   void Drop(const JobId& job_id) {
     MutexLock lock(&mu_);
     records_.erase(job_id);
@@ -179,7 +184,9 @@ class FakeStorage : public Storage {
 
   absl::StatusOr<std::vector<JobEvent>> ListEvents(const JobId&) override { return Unused(); }
   absl::StatusOr<std::vector<std::pair<lifecycle::State, int64_t>>> CountJobs() override { return Unused(); }
-  absl::StatusOr<std::vector<JobView>> ListClaimable(int) override { return Unused(); }
+  absl::StatusOr<std::vector<JobView>> ListClaimable(int, const std::optional<ClaimablePosition>&) override {
+    return Unused();
+  }
   absl::StatusOr<std::vector<JobView>> ViewJobs(const std::vector<JobId>&) override { return Unused(); }
   absl::StatusOr<ClaimResult> Claim(const JobId&, const std::vector<ClaimSlot>&, int,
                                     const std::function<LeaseId()>&) override {

@@ -144,9 +144,9 @@ class FleetTest : public testing::Test {
 
 TEST_F(FleetTest, GivesNothingBeforeTheFirstStatus) {
   const Worker worker = Attach("s", 1);
-  EXPECT_FALSE(fleet_.AnyCredit());
+  EXPECT_FALSE(fleet_.AnyCredit(0));
   SendStatus(worker, 1, 10);
-  EXPECT_TRUE(fleet_.AnyCredit());
+  EXPECT_TRUE(fleet_.AnyCredit(0));
 }
 
 TEST_F(FleetTest, SubtractsGrantsThatTheWorkerHadNotSeenFromItsCredit) {
@@ -188,7 +188,7 @@ TEST_F(FleetTest, GivesAJobOnlyToWorkersThatCanRunItOnTheSameStore) {
 TEST_F(FleetTest, GivesNothingToAWorkerThatDrains) {
   const Worker worker = Attach("s", 1);
   SendStatus(worker, 1, 10, 0, 0, 0, true);
-  EXPECT_FALSE(fleet_.AnyCredit());
+  EXPECT_FALSE(fleet_.AnyCredit(0));
 }
 
 TEST_F(FleetTest, AcknowledgesASegmentOnlyOnceItIsRecorded) {

@@ -363,7 +363,9 @@ class DutyStorage : public Storage {
   absl::StatusOr<bool> SetPriority(const JobId&, int32_t, const std::string&) override { return Unused(); }
   absl::StatusOr<std::vector<JobEvent>> ListEvents(const JobId&) override { return Unused(); }
   absl::StatusOr<std::vector<std::pair<lifecycle::State, int64_t>>> CountJobs() override { return Unused(); }
-  absl::StatusOr<std::vector<JobView>> ListClaimable(int) override { return Unused(); }
+  absl::StatusOr<std::vector<JobView>> ListClaimable(int, const std::optional<ClaimablePosition>&) override {
+    return Unused();
+  }
   absl::StatusOr<std::vector<JobView>> ViewJobs(const std::vector<JobId>&) override { return Unused(); }
   absl::StatusOr<ClaimResult> Claim(const JobId&, const std::vector<ClaimSlot>&, int,
                                     const std::function<LeaseId()>&) override {
