@@ -84,6 +84,24 @@ class StreamTest(fault_case.FaultTest):
         self.assertEqual([r for r in self.requests() if r.worker == worker.name and fenced < r.time < let_go], [])
         self.assertTrue(any(r.time < held for r in self.requests() if r.worker == worker.name))
 
+    def test_controller_that_falls_silent_is_left_before_the_session_or_the_fence_ends(self):
+        """Nothing is closed or refused: packets just vanish, on the worker's stream and on new ones to A."""
+        _, b, proxy_a, _, worker = self.start_behind_proxies()
+        self.store.set(latency_ms=60)
+        job = self.create_job(KEYS)
+        self.wait_executed(100)
+        proxy_a.set(mode="hold")
+        silent = time.time()
+        second = self.wait_attached(worker, 2)[1]
+        self.assertLess(second["time"] - silent, 10)  # two thirds of the TTL of 15 s, which ends sessions
+        self.assertTrue(second["controller"].endswith(b.address))
+        self.assertGreater(int(second["leases"]), 0, "the worker had no leases to take along")
+        self.assertEqual(len({line["session"] for line in log_events(worker, "stream.attached")}), 1)
+        self.assertEqual(log_events(worker, "fence.fell"), [])
+        self.store.set(latency_ms=5)
+        self.assert_counted_once(job, KEYS)
+        self.assert_executed_once(KEYS)
+
     def check_late_hello(self, point):
         """The worker's next Hello reaches A and waits at `point`, until the worker has attached to B with a later one.
         It must not take the session, or any lease, away."""

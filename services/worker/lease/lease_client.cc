@@ -268,17 +268,15 @@ void LeaseClient::Tick() {
       if (now >= next_attach_) Attach();
       return;
     case Stream::kAttaching:
-      if (now - hello_sent_ >= kWelcomeTimeout) {
+      if (now - hello_sent_ >= WelcomeTimeout()) {
         transport_.Close();
         Retry("no Welcome", absl::DeadlineExceededError("no answer to Hello"));
       }
       return;
     case Stream::kAttached:
-      // A controller that renews nothing for a whole TTL is stuck, or cut off from the database: perhaps
-      // another isn't.
-      if (now - heard_ >= ttl_) {
+      if (now - heard_ >= SilenceLimit()) {
         transport_.Close();
-        Retry("silence", absl::DeadlineExceededError("no Status acknowledged for a whole TTL"));
+        Retry("silence", absl::DeadlineExceededError("no Status acknowledged for half a TTL"));
         return;
       }
       CutAged();
@@ -299,13 +297,27 @@ absl::Duration LeaseClient::next_tick() const {
   switch (stream_) {
     case Stream::kNone: break;
     case Stream::kWaiting: next = std::min(next, next_attach_); break;
-    case Stream::kAttaching: next = std::min(next, hello_sent_ + kWelcomeTimeout); break;
+    case Stream::kAttaching: next = std::min(next, hello_sent_ + WelcomeTimeout()); break;
     case Stream::kAttached:
-      next = std::min({next, status_due_, heard_ + ttl_});
+      next = std::min({next, status_due_, heard_ + SilenceLimit()});
       if (!aging_.empty()) next = std::min(next, aging_.begin()->first);
       break;
   }
   return next;
+}
+
+// A controller that renews nothing is stuck, cut off from the database, or cut off from here by a network that
+// drops packets and says nothing: perhaps another isn't. The session ends a TTL after its last renewal, so half
+// of that is the time to look for another one: it leaves two tries, each with WelcomeTimeout(). The protocol's
+// model lets a stream break at any moment and a worker attach whenever it has none, so looking earlier is a
+// behaviour that it covers; and the fence is neither moved nor lifted by it. Not earlier than what an honest
+// controller may take, though, or short TTLs would make workers wander.
+absl::Duration LeaseClient::SilenceLimit() const {
+  return std::min(std::max(ttl_ / 2, heartbeat_ + kAckSlack), ttl_);
+}
+
+absl::Duration LeaseClient::WelcomeTimeout() const {
+  return session_id_.empty() ? kWelcomeTimeout : Clamp(ttl_ / 4, kMinWelcomeTimeout, kWelcomeTimeout);
 }
 
 void LeaseClient::UpdateFence() {

@@ -14,7 +14,9 @@
 //   TTL, and
 //     those in flight are aborted at 5/6; only an acknowledged Status lifts this;
 //   * what it keeps is bounded: max_unacked_bytes of outcomes, kMaxHeldLeases leases;
-//   * it never gives up: every end of a stream is followed by another attach, after a jittered wait.
+//   * it never gives up: every end of a stream is followed by another attach, after a jittered wait;
+//   * a controller that acknowledges nothing for half a TTL is left for another one, early enough to keep the
+//   session.
 //
 // A controller that breaks the protocol (a Grant without a JobContext, tasks out of range, …) has its stream
 // closed and is not tried again before the wait; what the bad message named is not held, so its lease comes
@@ -73,8 +75,12 @@ inline constexpr size_t kFewerLeasesThan = 16384;  // with this many leases, it 
 
 inline constexpr absl::Duration kMinBackoff = absl::Milliseconds(100);
 inline constexpr absl::Duration kMaxBackoff = absl::Seconds(3);
-// A Hello that is not answered within this has failed.
+// A Hello that is not answered within this has failed: the first of a session. A session that is to be kept has
+// less time, a quarter of its TTL, but not less than the second.
 inline constexpr absl::Duration kWelcomeTimeout = absl::Seconds(10);
+inline constexpr absl::Duration kMinWelcomeTimeout = absl::Seconds(2);
+// An acknowledgment may come this much later than the heartbeat: the controller renews once a second.
+inline constexpr absl::Duration kAckSlack = absl::Seconds(2);
 // Shortest time between two Statuses: ordinarily, and when the controller is about to run out of credit for a
 // worker that eats fast.
 inline constexpr absl::Duration kStatusGap = absl::Milliseconds(50);
@@ -198,6 +204,8 @@ class LeaseClient final : public LeaseReport {
   void ResendSegments();
   void UpdateFence();
   void SetFenced(bool fenced);
+  absl::Duration WelcomeTimeout() const;
+  absl::Duration SilenceLimit() const;
 
   // The lease if `tasks` of it are still to be reported; null (and a log line) otherwise.
   Lease* Reporting(int64_t lease_id);

@@ -249,12 +249,50 @@ TEST_F(LeaseClientTest, AnAcknowledgedStatusResetsTheBackoff) {
   EXPECT_LE(client_->next_tick() - clock_.Elapsed(), kMinBackoff);
 }
 
-TEST_F(LeaseClientTest, AControllerThatRenewsNothingForATtlIsLeft) {
+TEST_F(LeaseClientTest, AControllerThatSaysNothingForHalfATtlIsLeftForAnotherWithTheSession) {
   Attach();
-  const int closed = transport_.closed;
-  AdvanceInSteps(absl::Seconds(16));
-  EXPECT_GT(transport_.closed, closed);
-  EXPECT_GE(transport_.opened.size(), 2u);
+  Grant(1, 10);
+  ASSERT_THAT(transport_.opened, SizeIs(1));
+  AdvanceInSteps(absl::Milliseconds(7400));
+  EXPECT_THAT(transport_.opened, SizeIs(1));
+  AdvanceInSteps(absl::Milliseconds(300));
+  ASSERT_THAT(transport_.opened, SizeIs(2));
+  EXPECT_NE(transport_.opened[0], transport_.opened[1]);
+  const v1::Hello hello = transport_.TakeHellos().back();
+  EXPECT_EQ(hello.session_id(), "s1");
+  EXPECT_THAT(Held(hello), ElementsAre(1));
+  client_->OnMessage(MakeWelcome("s1"));
+  EXPECT_TRUE(client_->MayStart()) << "in time for the fence as well";
+}
+
+TEST_F(LeaseClientTest, TwoSilentControllersLeaveTimeForAThirdOne) {
+  Attach();
+  const absl::Duration heard = clock_.Elapsed();
+  while (transport_.opened.size() < 3 && clock_.Elapsed() - heard < absl::Seconds(15)) {
+    AdvanceInSteps(absl::Milliseconds(100));
+  }
+  EXPECT_THAT(transport_.opened, SizeIs(3));
+  EXPECT_LT(clock_.Elapsed() - heard, absl::Seconds(12));
+}
+
+TEST_F(LeaseClientTest, WithoutASessionToLoseAHelloHasTime) {
+  client_->Start();
+  AdvanceInSteps(kWelcomeTimeout - absl::Milliseconds(100));
+  EXPECT_EQ(transport_.closed, 0);
+  AdvanceInSteps(absl::Milliseconds(200));
+  EXPECT_EQ(transport_.closed, 1);
+}
+
+TEST_F(LeaseClientTest, AControllerIsNotLeftForTakingAsLongAsItMay) {
+  client_->Start();
+  v1::WorkResponse welcome = MakeWelcome("s1");
+  welcome.mutable_welcome()->mutable_ttl()->set_seconds(3);
+  welcome.mutable_welcome()->mutable_heartbeat_interval()->set_seconds(1);
+  client_->OnMessage(welcome);
+  AdvanceInSteps(absl::Milliseconds(2500));  // a heartbeat, and a renewal that has just been missed
+  EXPECT_EQ(transport_.closed, 0);
+  AdvanceInSteps(absl::Milliseconds(600));
+  EXPECT_EQ(transport_.closed, 1);
 }
 
 TEST_F(LeaseClientTest, DrainAttachesElsewhereSoonWithSessionAndLeases) {
@@ -708,6 +746,7 @@ TEST_F(LeaseClientTest, NoSecondStatusQueuesUpBehindOneThatIsNotWritten) {
 TEST_F(LeaseClientTest, AFencedWorkerAsksForNothing) {
   Attach();
   AdvanceInSteps(absl::Seconds(11));
+  client_->OnMessage(MakeWelcome("s1"));  // to the Hello that it has sent for lack of acknowledgments
   EXPECT_EQ(transport_.TakeStatuses().back().credit(), 0);
 }
 
