@@ -67,8 +67,8 @@ struct FailureCount {
 inline constexpr size_t kFirstFailures = 3;
 
 // The failed outcomes of a payload by code and HTTP status, in the order of their first tasks; none for the
-// empty string. Errors are DecodeOutcomes's. Copies no message, so it is cheap enough for each segment that is
-// recorded.
+// empty string. Errors are DecodeOutcomes's. Copies no message, so it is cheap enough for each segment that
+// is recorded.
 absl::StatusOr<std::vector<FailureCount>> CountFailures(std::string_view payload);
 
 }  // namespace drover

@@ -19,9 +19,9 @@ namespace drover {
 // The error_code shown of the group of all further kinds.
 inline constexpr char kOtherFailures[] = "(other)";
 
-// Puts keys to examples. Storage names an example by batch and place; its key stands in the batch, which is read
-// and decoded once and then remembered, since neither ever changes: a job that is watched while its counts grow
-// reads no batch again. Thread-safe; Fill blocks on storage.
+// Puts keys to examples. Storage names an example by batch and place; its key stands in the batch, which is
+// read and decoded once and then remembered, since neither ever changes: a job that is watched while its
+// counts grow reads no batch again. Thread-safe; Fill blocks on storage.
 class FailureSummaries {
  public:
   // `storage` must outlive it; remembers about `max_bytes` of keys, of the 256 jobs asked

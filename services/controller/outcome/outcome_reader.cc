@@ -45,9 +45,10 @@ class Reader {
         page_.next = from_;
         break;
       }
-      DROVER_ASSIGN_OR_RETURN(const SegmentPage segments,
-                              storage_.ReadSegmentPage(query_.job_id, from_.batch_no,
-                                                       /*only_failed=*/!query_.include_succeeded, StepLimits()));
+      DROVER_ASSIGN_OR_RETURN(
+          const SegmentPage segments,
+          storage_.ReadSegmentPage(query_.job_id, from_.batch_no,
+                                   /*only_failed=*/!query_.include_succeeded, StepLimits()));
       DROVER_ASSIGN_OR_RETURN(const int looked_at, Take(segments.segments));
       batches += looked_at;
       if (full_) break;
@@ -114,9 +115,8 @@ class Reader {
       };
       TaskSet by_default;  // those without an entry succeeded
       if (query_.include_succeeded) {
-        by_default = segment.executed
-                         ? *segment.executed
-                         : TaskSet::All(static_cast<size_t>(segment.succeeded) + segment.failed);
+        by_default = segment.executed ? *segment.executed
+                                      : TaskSet::All(static_cast<size_t>(segment.succeeded) + segment.failed);
         TaskSet entries;
         for (const Outcome& outcome : *outcomes) entries.Add(outcome.index);
         by_default.Subtract(entries);

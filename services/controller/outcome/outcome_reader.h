@@ -1,5 +1,5 @@
-// Reads back what became of a job's tasks, a page at a time, in the order of the manifest: while the job runs,
-// and after.
+// Reads back what became of a job's tasks, a page at a time, in the order of the manifest: while the job
+// runs, and after.
 //
 //   TaskRef from;                                            // the first task to look at
 //   DROVER_ASSIGN_OR_RETURN(OutcomePage page, ReadOutcomes(storage, clock, query, from, limits));
@@ -7,8 +7,8 @@
 //   if (page.next) from = *page.next;                        // else that was the last page
 //
 // Failed tasks are found through an index, without reading the others. A call does bounded work and keeps
-// bounded memory: whole batches are looked at a few at a time, until the page is full, nothing is left, or the
-// budget is used up; so a page may have few rows or none, and go on all the same.
+// bounded memory: whole batches are looked at a few at a time, until the page is full, nothing is left, or
+// the budget is used up; so a page may have few rows or none, and go on all the same.
 //
 // While a job runs a batch may gain outcomes after a page has gone past it; they come in the order of the
 // manifest and not of recording, so a listing that has to be complete begins once the job can record no more.
@@ -63,8 +63,8 @@ struct OutcomePage {
   std::optional<TaskRef> next;  // where to go on; absent: nothing more is recorded now
 };
 
-// The page of what `query` asks for that begins at `from`. Errors are storage's; INTERNAL (OUTCOMES_BROKEN) if
-// what is stored can't be read. Blocks on storage.
+// The page of what `query` asks for that begins at `from`. Errors are storage's; INTERNAL (OUTCOMES_BROKEN)
+// if what is stored can't be read. Blocks on storage.
 absl::StatusOr<OutcomePage> ReadOutcomes(Storage& storage, const Clock& clock, const OutcomeQuery& query,
                                          const TaskRef& from, const OutcomeLimits& limits);
 

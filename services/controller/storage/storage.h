@@ -72,8 +72,8 @@ struct TaskRef {
   friend auto operator<=>(const TaskRef&, const TaskRef&) = default;
 };
 
-// A job's failed tasks are counted by error code and HTTP status: the first so many pairs that occur each in a
-// group of its own, all further ones together.
+// A job's failed tasks are counted by error code and HTTP status: the first so many pairs that occur each in
+// a group of its own, all further ones together.
 inline constexpr int kMaxFailureGroups = 32;
 // The first so many tasks of a group are kept by name.
 inline constexpr int kMaxFailureExamples = 3;
@@ -243,7 +243,7 @@ struct StoredSegment {
 // How much a page of segments holds: it ends with the batch that reaches one of these.
 struct SegmentPageLimits {
   int batches = 64;
-  int64_t tasks = 65536;   // failed ones only, with only_failed
+  int64_t tasks = 65536;    // failed ones only, with only_failed
   int64_t bytes = 4 << 20;  // of payloads
 };
 
@@ -471,8 +471,8 @@ class Storage {
 
   // RECORD, of one job: locks lease rows (sorted), applies the fence to each segment in order of (batch,
   // lease, sequence), stores the new ones, ends or shrinks leases, makes given-back tasks ownerless leases,
-  // adds the counters and the failure groups (AddFailures of failures.h, for each segment stored), and applies
-  // what lifecycle::AfterRecord says of the values that the counter update returned.
+  // adds the counters and the failure groups (AddFailures of failures.h, for each segment stored), and
+  // applies what lifecycle::AfterRecord says of the values that the counter update returned.
   virtual absl::StatusOr<RecordResult> Record(const JobId& job_id, const std::vector<SegmentWrite>& segments,
                                               const lifecycle::FailurePolicy& policy) = 0;
   // What the segments of one lease have recorded so far, whoever owns it.

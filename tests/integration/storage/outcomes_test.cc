@@ -80,16 +80,16 @@ TEST_P(OutcomesTest, FailedTasksAreCountedByCodeAndStatusWithTheirFirstTasks) {
   EXPECT_THAT(Get(job).failure_groups, IsEmpty());
 
   Record(job, {With(WholeBatch(leases[1], session), {{5, "NoSuchKey", 404}, {7, "AccessDenied", 403}})});
-  Record(job, {With(WholeBatch(leases[0], session),
-                    {{0, "NoSuchKey", 404}, {1, "NoSuchKey", 404}, {2, "NoSuchKey", 404}, {3, "NoSuchKey", 0}})});
+  Record(job,
+         {With(WholeBatch(leases[0], session),
+               {{0, "NoSuchKey", 404}, {1, "NoSuchKey", 404}, {2, "NoSuchKey", 404}, {3, "NoSuchKey", 0}})});
 
   const BatchNo first = leases[0].batch_no;
   const BatchNo second = leases[1].batch_no;
-  EXPECT_THAT(
-      Get(job).failure_groups,
-      ElementsAre(FailureGroup{"NoSuchKey", 404, false, 4, {{second, 5}, {first, 0}, {first, 1}}},
-                  FailureGroup{"AccessDenied", 403, false, 1, {{second, 7}}},
-                  FailureGroup{"NoSuchKey", 0, false, 1, {{first, 3}}}));
+  EXPECT_THAT(Get(job).failure_groups,
+              ElementsAre(FailureGroup{"NoSuchKey", 404, false, 4, {{second, 5}, {first, 0}, {first, 1}}},
+                          FailureGroup{"AccessDenied", 403, false, 1, {{second, 7}}},
+                          FailureGroup{"NoSuchKey", 0, false, 1, {{first, 3}}}));
   EXPECT_EQ(Get(job).snapshot.failed, 6);
 }
 
@@ -107,9 +107,9 @@ TEST_P(OutcomesTest, ASegmentSentAgainAndALostLeaseAreCountedOnce) {
   EXPECT_EQ(RecordOne(job, With(Segment(lease, session, 2, Range(2, 4)), {{2, "SlowDown", 503}})), kLost);
   Record(job, {With(Segment(again, other, 1, Range(2, 4)), {{3, "NoSuchKey", 404}})});
 
-  EXPECT_THAT(Get(job).failure_groups,
-              ElementsAre(FailureGroup{
-                  "NoSuchKey", 404, false, 2, {{lease.batch_no, 0}, {lease.batch_no, 3}}}));
+  EXPECT_THAT(
+      Get(job).failure_groups,
+      ElementsAre(FailureGroup{"NoSuchKey", 404, false, 2, {{lease.batch_no, 0}, {lease.batch_no, 3}}}));
 }
 
 TEST_P(OutcomesTest, KindsBeyondTheLimitAreCountedTogether) {
@@ -163,10 +163,12 @@ TEST_P(OutcomesTest, ControllersThatRecordAtOnceCountEachFailureOnce) {
     threads.emplace_back([&, controller] {
       for (size_t i = next++; i < leases.size(); i = next++) {
         // More kinds than have a group, in an order of its own for each batch.
-        const std::vector<Failed> failures = {
-            {0, absl::StrCat("Code", i), 500}, {1, absl::StrCat("Code", kBatches - i), 500}, {2, "Common", 503}};
+        const std::vector<Failed> failures = {{0, absl::StrCat("Code", i), 500},
+                                              {1, absl::StrCat("Code", kBatches - i), 500},
+                                              {2, "Common", 503}};
         EXPECT_THAT(
-            controller->Record(job, {With(WholeBatch(leases[i], session), failures)}, {.enabled = false}).status(),
+            controller->Record(job, {With(WholeBatch(leases[i], session), failures)}, {.enabled = false})
+                .status(),
             IsOk());
       }
     });
@@ -274,7 +276,8 @@ TEST_P(OutcomesTest, APauseDoesNotSaveAJobWhosePolicyFails) {
   ASSERT_THAT(Change(job, Cause::kPause).status(), IsOk());
   ASSERT_THAT(Change(job, Cause::kResume).status(), IsOk());
 
-  EXPECT_EQ(Record(job, {Segment(leases[0], session, 2, Range(2, 3), 1)}, failing).change->to, State::kFailing);
+  EXPECT_EQ(Record(job, {Segment(leases[0], session, 2, Range(2, 3), 1)}, failing).change->to,
+            State::kFailing);
 }
 
 TEST_P(OutcomesTest, TwoControllersPauseAResumedJobAtTheSameFailure) {

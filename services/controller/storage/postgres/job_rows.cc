@@ -118,11 +118,10 @@ absl::Status ApplyChange(Tx& tx, const JobId& job_id, const lifecycle::Snapshot&
   if (change.to == State::kFailed || change.to == State::kCancelled) {
     unconfirmed = tx.Query(kUnconfirmedSql, job_id)[0][0].as<int64_t>();
   }
-  const pqxx::result rows = tx.Query(kApplySql, job_id, static_cast<int>(change.to), change.reason_code,
-                                     CleanText(change.reason_message), change.caller,
-                                     change.failures.empty() ? "" : FailuresToJson(change.failures),
-                                     unconfirmed, static_cast<int>(snapshot.state), change.keep_reason,
-                                     change.resumed);
+  const pqxx::result rows = tx.Query(
+      kApplySql, job_id, static_cast<int>(change.to), change.reason_code, CleanText(change.reason_message),
+      change.caller, change.failures.empty() ? "" : FailuresToJson(change.failures), unconfirmed,
+      static_cast<int>(snapshot.state), change.keep_reason, change.resumed);
   if (rows.affected_rows() != 1) return JobNotFound(job_id);
   if (lifecycle::IsFinishing(change.to)) {
     tx.Query(kInsertFinishSql, job_id);

@@ -48,10 +48,12 @@ absl::Status ApplyChange(Tx& tx, const JobId& job_id, const lifecycle::Snapshot&
 
 absl::Status JobNotFound(const JobId& job_id);
 
-// A job's failure groups as one JSON value, of failure_groups named g: [[http_status, code, tasks, [example …]] …],
-// or NULL. The status of the group of all others is kOthersStatus; an example is batch_no * 4096 + index.
+// A job's failure groups as one JSON value, of failure_groups named g: [[http_status, code, tasks, [example
+// …]] …], or NULL. The status of the group of all others is kOthersStatus; an example is batch_no * 4096 +
+// index.
 inline constexpr char kFailureGroupsJson[] =
-    "json_agg(json_build_array(g.http_status, g.code, g.tasks, g.examples))::text FROM drover.failure_groups g";
+    "json_agg(json_build_array(g.http_status, g.code, g.tasks, g.examples))::text FROM drover.failure_groups "
+    "g";
 inline constexpr int32_t kOthersStatus = -1;
 // What that value says; none for "" (NULL).
 std::vector<FailureGroup> FailureGroupsFromJson(const std::string& json);

@@ -163,8 +163,8 @@ absl::StatusOr<std::vector<StoredSegment>> PostgresStorage::ReadSegments(const J
   const absl::Status status = db_->Read("read_segments", [&](Tx& tx) -> absl::Status {
     const pqxx::result rows = tx.BinaryQuery(
         StrCat(kSegmentColumns, " FROM drover.outcome_segments s WHERE s.job_id = '", job_id,
-               "' AND s.batch_no >= ", first, " AND s.batch_no < ", end, only_failed ? " AND s.failed > 0" : "",
-               " ORDER BY s.batch_no, s.lease_id, s.seq"));
+               "' AND s.batch_no >= ", first, " AND s.batch_no < ", end,
+               only_failed ? " AND s.failed > 0" : "", " ORDER BY s.batch_no, s.lease_id, s.seq"));
     segments.reserve(rows.size());
     for (const pqxx::row& row : rows) {
       DROVER_ASSIGN_OR_RETURN(StoredSegment segment, ReadSegment(row));
@@ -189,24 +189,29 @@ absl::StatusOr<SegmentPage> PostgresStorage::ReadSegmentPage(const JobId& job_id
   // that were counted. The size of a payload is known without reading it (STORAGE EXTERNAL). The order is by
   // batch only: any other would tempt the planner to walk the whole key for it.
   const std::string_view kind = only_failed ? "s.failed > 0" : "s.succeeded + s.failed > 0";
-  const std::string sql = StrCat(R"sql(
+  const std::string sql =
+      StrCat(R"sql(
       WITH found AS (
-        SELECT s.batch_no, sum()sql", only_failed ? "s.failed" : "s.succeeded + s.failed", R"sql() AS tasks,
+        SELECT s.batch_no, sum()sql",
+             only_failed ? "s.failed" : "s.succeeded + s.failed", R"sql() AS tasks,
           sum(coalesce(octet_length(s.payload), 0)) AS bytes
-        FROM drover.outcome_segments s WHERE s.job_id = ')sql", job_id, "' AND s.batch_no >= ", first, " AND ",
-      kind, " GROUP BY s.batch_no ORDER BY s.batch_no LIMIT ", limits.batches + 1, R"sql(
+        FROM drover.outcome_segments s WHERE s.job_id = ')sql",
+             job_id, "' AND s.batch_no >= ", first, " AND ", kind,
+             " GROUP BY s.batch_no ORDER BY s.batch_no LIMIT ", limits.batches + 1, R"sql(
       ), sized AS (
         SELECT batch_no, row_number() OVER w AS place, sum(tasks) OVER w - tasks AS tasks_before,
           sum(bytes) OVER w - bytes AS bytes_before
         FROM found WINDOW w AS (ORDER BY batch_no)
       ), chosen AS (
         SELECT max(batch_no) AS last, count(*) AS batches FROM sized
-        WHERE place <= )sql", limits.batches, " AND tasks_before < ", limits.tasks, " AND bytes_before < ",
-      limits.bytes, ") ", kSegmentColumns, R"sql(,
+        WHERE place <= )sql",
+             limits.batches, " AND tasks_before < ", limits.tasks, " AND bytes_before < ", limits.bytes, ") ",
+             kSegmentColumns, R"sql(,
         (SELECT (count(*) > (SELECT batches FROM chosen))::int::text FROM found)
       FROM drover.outcome_segments s
-      WHERE s.job_id = ')sql", job_id, "' AND s.batch_no >= ", first,
-      " AND s.batch_no <= (SELECT last FROM chosen) AND ", kind, " ORDER BY s.batch_no");
+      WHERE s.job_id = ')sql",
+             job_id, "' AND s.batch_no >= ", first, " AND s.batch_no <= (SELECT last FROM chosen) AND ", kind,
+             " ORDER BY s.batch_no");
   const absl::Status status = db_->Read("read_segment_page", [&](Tx& tx) -> absl::Status {
     const pqxx::result rows = tx.BinaryQuery(sql);
     page.segments.reserve(rows.size());

@@ -133,8 +133,9 @@ TEST_F(OutcomeReaderTest, PagesHaveEveryRowOnceWhateverTheirSize) {
 
 TEST_F(OutcomeReaderTest, FiltersByCodeAndKeyPrefix) {
   storage_.AddBatch({"a/1", "a/2", "b/1", "b/2", "b/3"});
-  storage_.AddSegment(0, std::nullopt,
-                      {FailedOutcome(0, "SlowDown", 503), FailedOutcome(1), FailedOutcome(2), FailedOutcome(3, "")});
+  storage_.AddSegment(
+      0, std::nullopt,
+      {FailedOutcome(0, "SlowDown", 503), FailedOutcome(1), FailedOutcome(2), FailedOutcome(3, "")});
 
   EXPECT_THAT(Keys(Read({"job", false, "NoSuchKey", ""}).rows), ElementsAre("a/2", "b/1"));
   EXPECT_THAT(Keys(Read({"job", false, std::nullopt, "b/"}).rows), ElementsAre("b/1", "b/2"));

@@ -35,8 +35,8 @@ class OutcomeStorage : public FakeStorage {
   void AddBatch(const std::vector<std::string>& keys, std::string_view bucket = "photos") {
     TaskBatchBuilder builder;
     for (const std::string& key : keys) builder.Add({bucket, key, ""});
-    batches_.push_back({static_cast<BatchNo>(batches_.size()), tasks_, static_cast<int32_t>(keys.size()),
-                        builder.Finish()});
+    batches_.push_back(
+        {static_cast<BatchNo>(batches_.size()), tasks_, static_cast<int32_t>(keys.size()), builder.Finish()});
     tasks_ += static_cast<int64_t>(keys.size());
   }
   // The last batch can't be read any more.
@@ -45,8 +45,8 @@ class OutcomeStorage : public FakeStorage {
   void AddSegment(BatchNo batch_no, std::optional<TaskSet> executed, const std::vector<Outcome>& outcomes) {
     StoredSegment segment;
     segment.batch_no = batch_no;
-    const auto tasks = executed ? static_cast<int32_t>(executed->count())
-                                : batches_[static_cast<size_t>(batch_no)].tasks;
+    const auto tasks =
+        executed ? static_cast<int32_t>(executed->count()) : batches_[static_cast<size_t>(batch_no)].tasks;
     for (const Outcome& outcome : outcomes) segment.failed += outcome.succeeded ? 0 : 1;
     segment.succeeded = tasks - segment.failed;
     segment.executed = std::move(executed);
