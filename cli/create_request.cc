@@ -85,29 +85,15 @@ absl::Status SetOperation(const CreateFlags& flags, v1::Operation& operation) {
   return absl::OkStatus();
 }
 
-absl::Status SetManifest(const CreateFlags& flags, v1::Manifest& manifest) {
-  const bool parts = flags.manifest_store || flags.manifest_bucket || flags.manifest_key;
-  const bool any = parts || flags.manifest || flags.manifest_version || flags.manifest_etag || flags.fields;
-  if (!any) {
-    return manifest.kind_case() == v1::Manifest::KIND_NOT_SET
-               ? Usage("--manifest STORE/BUCKET/KEY is missing")
-               : absl::OkStatus();
-  }
-  if (flags.manifest && parts) {
-    return Usage("give either --manifest, or --manifest-store, --manifest-bucket and --manifest-key");
-  }
-  v1::CsvManifest& csv = *manifest.mutable_csv();
-  v1::ObjectLocation& location = *csv.mutable_location();
+// The place of the manifest: --manifest, --manifest-store, …
+absl::Status SetManifestPlace(const CreateFlags& flags, v1::ObjectLocation& location) {
   if (flags.manifest) {
-    const std::string_view text = *flags.manifest;
-    const size_t first = text.find('/');
-    const size_t second = first == std::string_view::npos ? first : text.find('/', first + 1);
-    if (second == std::string_view::npos || first == 0 || second == first + 1 || second + 1 == text.size()) {
-      return Usage("--manifest is STORE/BUCKET/KEY");
-    }
-    location.set_store(std::string(text.substr(0, first)));
-    location.set_bucket(std::string(text.substr(first + 1, second - first - 1)));
-    location.set_key(std::string(text.substr(second + 1)));
+    DROVER_ASSIGN_OR_RETURN(location, ParseManifestPlace(*flags.manifest));
+    if (flags.manifest_bucket || flags.manifest_key || (flags.manifest_store && !location.store().empty()))
+      return Usage("give either --manifest, or --manifest-store, --manifest-bucket and --manifest-key");
+    if (!flags.manifest_store && location.store().empty())
+      return Usage(
+          StrCat("--manifest ", *flags.manifest, " needs --manifest-store: the store that it is in"));
   }
   if (flags.manifest_store) location.set_store(*flags.manifest_store);
   if (flags.manifest_bucket) location.set_bucket(*flags.manifest_bucket);
@@ -116,8 +102,39 @@ absl::Status SetManifest(const CreateFlags& flags, v1::Manifest& manifest) {
   if (location.store().empty() || location.bucket().empty() || location.key().empty()) {
     return Usage("the manifest needs store, bucket and key: --manifest STORE/BUCKET/KEY");
   }
+  return absl::OkStatus();
+}
+
+absl::Status SetManifest(const CreateFlags& flags, v1::Manifest& manifest) {
+  const ManifestSourceFlags& source = flags.source;
+  const bool place = flags.manifest_store || flags.manifest_bucket || flags.manifest_key ||
+                     flags.manifest_version || flags.manifest_etag;
+  const bool csv_flags = place || flags.manifest || flags.fields || source.compression || source.upload;
+  if (source.keys_bucket && !source.HasKeys()) return Usage("--keys-bucket goes with --key or --keys-from");
+  if (source.HasKeys()) {
+    if (csv_flags) return Usage("--key and --keys-from go with no flag of a CSV manifest");
+    manifest.mutable_inline_()->Clear();
+    return SetInlineObjects(source, *manifest.mutable_inline_());
+  }
+  if (!csv_flags) {
+    return manifest.kind_case() == v1::Manifest::KIND_NOT_SET
+               ? Usage("--manifest STORE/BUCKET/KEY is missing, or --key BUCKET/KEY")
+               : absl::OkStatus();
+  }
+  v1::CsvManifest& csv = *manifest.mutable_csv();
+  if (source.compression) {
+    DROVER_ASSIGN_OR_RETURN(const auto compression, ParseCompression(*source.compression));
+    csv.set_compression(compression);
+  }
+  if (flags.fields) DROVER_RETURN_IF_ERROR(ParseFields(*flags.fields, csv));
+  if (UploadsManifest(flags)) {
+    if (place) return Usage("--manifest - goes with no other --manifest-… flag: --upload says where it goes");
+    return source.upload ? absl::OkStatus()
+                         : Usage("--manifest - needs --upload STORE/BUCKET/KEY: where it goes");
+  }
+  if (source.upload) return Usage("--upload goes with --manifest -");
   if (flags.manifest_etag) csv.set_etag(*flags.manifest_etag);
-  return flags.fields ? ParseFields(*flags.fields, csv) : absl::OkStatus();
+  return SetManifestPlace(flags, *csv.mutable_location());
 }
 
 absl::Status SetReport(const CreateFlags& flags, v1::Job& job) {
@@ -224,5 +241,7 @@ absl::StatusOr<v1::CreateJobRequest> BuildCreateRequest(const CreateFlags& flags
   request.set_validate_only(flags.validate_only);
   return request;
 }
+
+bool UploadsManifest(const CreateFlags& flags) { return flags.manifest == "-"; }
 
 }  // namespace drover::cli

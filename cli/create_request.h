@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cli/manifest_source.h"
 #include "drover/v1/job_service.pb.h"
 
 namespace drover::cli {
@@ -29,13 +30,14 @@ struct CreateFlags {
   std::optional<std::string> noop_duration;
   std::optional<double> noop_failure_fraction;
 
-  std::optional<std::string> manifest;  // STORE/BUCKET/KEY
+  std::optional<std::string> manifest;  // a place as of ParseManifestPlace(), or "-" for standard input
   std::optional<std::string> manifest_store;
   std::optional<std::string> manifest_bucket;
   std::optional<std::string> manifest_key;
   std::optional<std::string> manifest_version;
   std::optional<std::string> manifest_etag;
   std::optional<std::string> fields;  // Bucket,Key[,VersionId|Ignore…]
+  ManifestSourceFlags source;         // --key, --upload, …
 
   std::optional<std::string> report;  // STORE/BUCKET[/PREFIX]
   std::optional<std::string> report_store;
@@ -55,6 +57,9 @@ struct CreateFlags {
   std::string request_id;
   bool validate_only = false;
 };
+
+// Whether standard input is to be uploaded as the manifest: its place is then not in the request yet.
+bool UploadsManifest(const CreateFlags& flags);
 
 // The request of these flags. INVALID_ARGUMENT, in terms of the flags, if they don't make one: unknown
 // operation, a flag of another operation, a tag without '=', no manifest, …
