@@ -4,13 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-
-#include <pugixml.hpp>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "common/hash/sha256.h"
+#include "common/objectstore/xml_nodes.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 
@@ -40,17 +38,6 @@ std::string CodeOfStatus(int status) {
     if (known.status == status) return std::string(known.code);
   }
   return StrCat("HTTP", status);
-}
-
-// Without its namespace prefix.
-std::string_view LocalName(const pugi::xml_node& node) {
-  const char* name = node.name();
-  const char* colon = std::strchr(name, ':');
-  return colon == nullptr ? name : colon + 1;
-}
-
-pugi::xml_node Child(const pugi::xml_node& parent, std::string_view name) {
-  return parent.find_child([name](const pugi::xml_node& node) { return LocalName(node) == name; });
 }
 
 // Cut to `limit` bytes, and not within a UTF-8 character.
@@ -230,11 +217,14 @@ std::optional<std::vector<std::pair<std::string, std::string>>> ParseTagging(std
     return std::nullopt;
   }
   const pugi::xml_node root = document.document_element();
-  if (LocalName(root) != "Tagging") return std::nullopt;
+  const pugi::xml_node set = Child(root, "TagSet");
+  if (LocalName(root) != "Tagging" || !set) return std::nullopt;
   std::vector<std::pair<std::string, std::string>> tags;
-  for (const pugi::xml_node& tag : Child(root, "TagSet").children()) {
+  for (const pugi::xml_node& tag : set.children()) {
     if (LocalName(tag) != "Tag") continue;
-    tags.emplace_back(Child(tag, "Key").child_value(), Child(tag, "Value").child_value());
+    const pugi::xml_node key = Child(tag, "Key");
+    if (!key) return std::nullopt;
+    tags.emplace_back(TextOf(key), TextOf(Child(tag, "Value")));
   }
   return tags;
 }

@@ -34,6 +34,9 @@ constexpr CodeClass kCodes[] = {
      Transience::kTransient},  // 409: something else is being done to this bucket or object
     {"ConditionalRequestConflict", Transience::kTransient},  // 409: a conditional write met another write
     {"BadDigest", Transience::kTransient},                   // 400: the body was damaged on its way
+    // Drover's own, of answers with status 200 that are not what S3 answers (operation.h): half of a page, a
+    // proxy's words.
+    {"MalformedResponse", Transience::kTransient},
     // Drover's own, of copies across two stores (services/worker/operations/copy_across_stores.h): what was
     // read or stored is not what it should be. Damaged on its way, or changed meanwhile.
     {"SourceChanged", Transience::kTransient},

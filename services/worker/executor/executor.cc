@@ -40,7 +40,6 @@ struct Executor::Job {
   RetryRules retry;
   RateLimiter limiter;
   std::shared_ptr<Operation> operation;
-  Operation::Limits limits;
   std::string user_agent;
   OperationMetrics metrics;
   StoreRequestMetrics requests;
@@ -174,7 +173,6 @@ absl::Status Executor::SetJob(const v1::JobContext& context) {
     slot = std::make_shared<Job>();
     slot->id = context.job_id();
     slot->operation = std::move(made->operation);
-    slot->limits = slot->operation->limits();
     slot->user_agent = StrCat("drover/", options_.version, " job/", context.job_id());
     if (metrics_ != nullptr) {
       slot->metrics = OperationMetrics(*metrics_, made->name);
@@ -479,7 +477,7 @@ bool Executor::TakeTasks(const std::shared_ptr<Job>& job, Group& group) {
   group.indexes.clear();
   if (!lease->batch.has_value() && !Decode(lease)) return false;
   const DecodedBatch& batch = *lease->batch;
-  const Operation::Limits& limits = job->limits;
+  const Operation::Limits limits = job->operation->limits();
   std::string_view bucket;
   const auto fits = [&](uint32_t index) {
     if (!limits.same_bucket || limits.max_tasks == 1) return true;

@@ -6,7 +6,9 @@ namespace drover {
 namespace {
 
 const std::vector<std::string>& Operations() {
-  static const auto& names = *new std::vector<std::string>{"no_op", "put_object_tagging", "copy_object"};
+  static const auto& names = *new std::vector<std::string>{
+      "no_op",         "put_object_tagging", "copy_object", "delete_object_tagging", "change_object_tagging",
+      "delete_object", "undelete_object",    "head_object"};
   return names;
 }
 

@@ -41,6 +41,14 @@ Attempt CancelledAttempt() {
   return attempt;
 }
 
+Attempt UnreadableAttempt(const S3Response& answer, std::string_view why) {
+  Attempt attempt = FailedAttempt(CodeOf(HttpErrorKind::kMalformedResponse), why);
+  attempt.outcome.http_status = static_cast<uint16_t>(answer.status);
+  attempt.end = Attempt::End::kTransient;
+  attempt.transience = ClassifyAnswer(answer.status, attempt.outcome.code);
+  return attempt;
+}
+
 std::optional<Attempt> AttemptOf(const absl::StatusOr<S3Response>& answer, absl::Time now) {
   if (!answer.ok()) {
     const std::optional<HttpError> error = GetHttpError(answer.status());
@@ -69,6 +77,15 @@ std::optional<Attempt> AttemptOf(const absl::StatusOr<S3Response>& answer, absl:
     attempt.retry_after = RetryAfter(response.headers, now);
   }
   return attempt;
+}
+
+S3Request ObjectRequest(std::string_view method, const Task& task) {
+  S3Request request;
+  request.method = method;
+  request.bucket = task.bucket;
+  request.key = task.key;
+  if (!task.version_id.empty()) request.query.emplace_back("versionId", std::string(task.version_id));
+  return request;
 }
 
 }  // namespace drover

@@ -99,6 +99,7 @@ class Operation {
   };
 
   virtual ~Operation() = default;
+  // Of the next group: they may change with what the operation learns of its store.
   virtual Limits limits() const = 0;
   // The store it sends requests to: a label of metrics; "" if none.
   virtual std::string_view store() const { return {}; }
@@ -112,8 +113,14 @@ class Operation {
 Attempt FailedAttempt(std::string_view code, std::string_view message);
 // An attempt of which nothing is known because it was cancelled.
 Attempt CancelledAttempt();
+// An attempt that got an answer of status 2xx which is not what S3 answers: transient, with the code
+// "MalformedResponse". Whether the request took effect is not known.
+Attempt UnreadableAttempt(const S3Response& answer, std::string_view why);
 // What a plain request that answers 2xx on success came to; nothing for the default success (200).
 std::optional<Attempt> AttemptOf(const absl::StatusOr<S3Response>& answer, absl::Time now);
+
+// A request about the task's object, in the version that it names.
+S3Request ObjectRequest(std::string_view method, const Task& task);
 
 }  // namespace drover
 

@@ -1,9 +1,10 @@
 // put_object_tagging: replaces the tags of each object (S3PutObjectTagging).
 //
 // Requests      one for each task: PUT /bucket/key?tagging[&versionId=v] with a <Tagging> document and its
-// Content-MD5. Parameters    tags: at most 10, keys of 1 to 128 and values of 0 to 256 characters; none
-// removes all tags. Transient     by common/objectstore/transient.h; nothing of its own. Twice         is the
-// same as once: the whole set of tags is replaced. A set that others wrote in between is
+//               Content-MD5.
+// Parameters    tags: at most 10, keys of 1 to 128 and values of 0 to 256 characters; none removes all tags.
+// Transient     by common/objectstore/transient.h; nothing of its own.
+// Twice         is the same as once: the whole set of tags is replaced. A set that others wrote in between is
 //               replaced as well.
 // Rights        s3:PutObjectTagging; with version ids in the manifest s3:PutObjectVersionTagging.
 // Permanent     NoSuchKey, NoSuchVersion, NoSuchBucket, AccessDenied, MethodNotAllowed (a delete marker),
@@ -15,8 +16,8 @@
 #include <vector>
 
 #include "common/status/status.h"
-#include "common/strings/strings.h"
 #include "drover/v1/operation.pb.h"
+#include "services/worker/operations/parameters.h"
 
 namespace drover {
 namespace {
@@ -31,13 +32,8 @@ class PutObjectTagging final : public Operation {
 
   boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context,
                                    GroupResult& result) override {
-    const Task task = group[0];
-    S3Request request;
-    request.method = "PUT";
-    request.bucket = task.bucket;
-    request.key = task.key;
+    S3Request request = ObjectRequest("PUT", group[0]);
     request.query.emplace_back("tagging", "");
-    if (!task.version_id.empty()) request.query.emplace_back("versionId", std::string(task.version_id));
     request.borrowed_body = document_;
     request.headers.Add("Content-MD5", md5_);
     const absl::StatusOr<S3Response> answer = co_await context.Send(store_, std::move(request));
@@ -55,11 +51,7 @@ class PutObjectTagging final : public Operation {
 
 absl::StatusOr<std::unique_ptr<Operation>> MakePutObjectTagging(const v1::Operation& parameters,
                                                                 const OperationEnvironment& env) {
-  S3Client* store = env.stores.Find(parameters.store());
-  if (store == nullptr) {
-    return Error(absl::StatusCode::kNotFound, "STORE_NOT_FOUND",
-                 StrCat("no s3 store is called ", parameters.store()));
-  }
+  DROVER_ASSIGN_OR_RETURN(S3Client * store, FindStore(parameters, env));
   std::vector<std::pair<std::string, std::string>> tags;
   for (const v1::Tag& tag : parameters.put_object_tagging().tags()) tags.emplace_back(tag.key(), tag.value());
   return std::make_unique<PutObjectTagging>(*store, env.clock, TaggingXml(tags));
