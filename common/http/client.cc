@@ -246,6 +246,8 @@ std::string_view Invalid(const HttpRequest& request) {
   return {};
 }
 
+bool MayWrite(const HttpRequest& request) { return !request.may_write || request.may_write(); }
+
 uint64_t BodySize(const HttpRequest& request) {
   return request.source != nullptr ? request.source->size() : request.body.size();
 }
@@ -749,6 +751,7 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
   Compose(request, joined, connection.out);
   flight.Step(IdleDeadline());
   const std::string_view apart = joined || body_held ? std::string_view() : request.body;
+  if (!MayWrite(request)) co_return Outcome{Fail(HttpErrorKind::kCancelled, flight, host)};
   // A server may answer and close before it has read all: so an error of writing is judged only after
   // reading.
   error_code write_error;
@@ -875,6 +878,7 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
         absl::Status status = co_await WriteFrom(flight, connection, *request.source, write_error);
         if (!status.ok()) co_return Outcome{std::move(status)};
       } else {
+      if (!MayWrite(request)) co_return Outcome{Fail(HttpErrorKind::kCancelled, flight, host)};
         write_error = co_await Write(flight, connection, {}, request.body);
       }
       if (flight.aborted.has_value()) co_return Outcome{Fail(*flight.aborted, flight, host)};

@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -122,6 +123,11 @@ struct HttpRequest {
   // connection died before the first byte of an answer.
   bool retry_when_stale = true;
   // A longer body of an answer is an error (kBodyTooLarge); bodies that go to a sink have no limit.
+  // Asked on the client's thread right before the request's first byte is written, each time if it is written
+  // twice, and before a body that waited for consent: between Send() and that moment the request may have
+  // waited for a name, a connection or a handshake. False ends it with kCancelled. Empty: it may always be
+  // written.
+  std::function<bool()> may_write;
   size_t max_response_body = 1 << 20;
   // From the call to the end of the answer, waiting for a connection included; zero: the client's default.
   absl::Duration total_timeout = absl::ZeroDuration();

@@ -103,6 +103,7 @@ boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request requ
   http.body = request.borrowed_body.empty() ? std::string_view(request.body) : request.borrowed_body;
   http.source = request.body_source;
   http.expect_continue = request.expect_continue;
+  http.may_write = std::move(request.may_write);
   http.max_response_body = request.max_response_body;
   http.total_timeout = request.total_timeout;
   http.queue_timeout = request.queue_timeout;

@@ -10,6 +10,7 @@
 #ifndef DROVER_COMMON_OBJECTSTORE_S3_CLIENT_H_
 #define DROVER_COMMON_OBJECTSTORE_S3_CLIENT_H_
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -51,6 +52,7 @@ struct S3Request {
   // Passed on to the HTTP client.
   absl::Duration queue_timeout = absl::ZeroDuration();
   bool expect_continue = false;
+  std::function<bool()> may_write;
   HttpBodySink* sink = nullptr;
 };
 

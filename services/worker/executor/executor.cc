@@ -102,6 +102,8 @@ class Executor::Context final : public OperationContext {
     if (group_.cancel->cancelled() || !executor_.report_->MayRequest())
       co_return absl::CancelledError("fenced");
     request.user_agent = group_.job->user_agent;
+    // It may wait for a connection yet, and the machine may sleep meanwhile.
+    request.may_write = [this] { return executor_.report_->MayRequest(); };
     const absl::Duration start = executor_.clock_.Elapsed();
     absl::StatusOr<S3Response> answer = co_await store.Send(std::move(request), &*group_.cancel);
     const StoreRequestMetrics& metrics = group_.job->requests;

@@ -636,6 +636,45 @@ TEST_F(HttpClientTest, SendsNothingThatIsCancelledAlready) {
   EXPECT_EQ(server.connections(), 0);
 }
 
+TEST_F(HttpClientTest, AsksRightBeforeItWritesWhetherItStillMay) {
+  TestServer server([](Peer& peer) {
+    while (peer.ReadRequest()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      peer.Answer(200, "ok");
+    }
+  });
+  Make({.max_connections = 1});
+  bool may = true;
+  HttpRequest first = Get(server, "/1");
+  first.may_write = [&] { return may; };
+  HttpRequest second = Get(server, "/2");
+  second.may_write = first.may_write;
+  const Pending written = Begin(std::move(first));
+  const Pending waiting = Begin(std::move(second));  // for the connection
+  ASSERT_TRUE(RunUntil([&] { return server.requests().size() == 1; }));
+  may = false;
+  EXPECT_TRUE(Wait(written).ok()) << "what is written already is let be";
+  const auto refused = Wait(waiting);
+  EXPECT_EQ(KindOf(refused), HttpErrorKind::kCancelled);
+  EXPECT_FALSE(GetHttpError(refused.status())->sent);
+  EXPECT_TRUE(Send(Get(server, "/3")).ok());
+  EXPECT_THAT(server.requests(), ElementsAre("GET /1", "GET /3"));
+}
+
+TEST_F(HttpClientTest, AsksAgainBeforeItWritesASecondTime) {
+  TestServer server([](Peer& peer) {
+    if (peer.ReadRequest()) peer.Answer(200, "ok");
+    if (peer.ReadHead()) return;  // hangs up instead of answering the second request
+  });
+  Make();
+  ASSERT_TRUE(Send(Get(server, "/1")).ok());
+  int asked = 0;
+  HttpRequest request = Get(server, "/2");
+  request.may_write = [&] { return ++asked == 1; };
+  EXPECT_EQ(KindOf(Send(std::move(request))), HttpErrorKind::kCancelled);
+  EXPECT_EQ(asked, 2);
+}
+
 TEST_F(HttpClientTest, EndsRequestsWhenItIsDestroyed) {
   TestServer server([](Peer& peer) {
     peer.ReadRequest();
