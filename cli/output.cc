@@ -305,6 +305,7 @@ std::string JobSummary(const v1::Job& job) {
              " failed, of ", FormatCount(progress.total_tasks()), " tasks");
   if (progress.unconfirmed_tasks() > 0) {
     StrAppend(&out, " (", FormatCount(progress.unconfirmed_tasks()), " unconfirmed)");
+  line("Waits for", Printable(job.waiting_for()));
   }
   if (job.has_start_time() && job.has_end_time()) {
     StrAppend(&out, " in ", FormatSpan(TimeOf(job.end_time()) - TimeOf(job.start_time())));

@@ -19,10 +19,15 @@ int64_t Executed(const v1::Job& job) {
   return job.progress().succeeded_tasks() + job.progress().failed_tasks();
 }
 
+// Why the job stands still.
 std::string Reason(const v1::Job& job) {
   const v1::StateReason& reason = job.state_reason();
-  if (reason.code().empty()) return "";
-  return Printable(StrCat(" (", reason.code(), reason.message().empty() ? "" : ": ", reason.message(), ")"));
+  std::string out;
+  if (!reason.code().empty()) {
+    out = StrCat(" (", reason.code(), reason.message().empty() ? "" : ": ", reason.message(), ")");
+  }
+  if (!job.waiting_for().empty()) StrAppend(&out, " (waits for ", job.waiting_for(), ")");
+  return Printable(out);
 }
 
 // At most `columns` bytes, not cutting a character in two; a bar's line is ASCII but for a reason's words.
@@ -85,7 +90,7 @@ std::string ProgressLine(const v1::Job& job, double per_second, size_t columns) 
               " files");
   }
   // While all goes well the state says enough; a reason matters when the job stands still.
-  if (!running) StrAppend(&figures, Reason(job));
+  if (!running || !job.waiting_for().empty()) StrAppend(&figures, Reason(job));
   const size_t without_bar = state.size() + figures.size() + 5;
   if (columns < without_bar + kShortestBar) return Cut(StrCat(state, "  ", figures), columns);
   return StrCat(state, " ", Bar(share, std::min(kLongestBar, columns - without_bar)), " ", figures);

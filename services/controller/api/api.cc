@@ -37,8 +37,9 @@ struct Api::Impl {
   explicit Impl(ApiOptions o)
       : options(std::move(o)),
         pins(options.stores, options.head),
-        watcher(options.storage, options.clock, options.watcher),
-        handlers({options.storage, options.stores, pins, options.clock, options.random,
+        workers(options.storage, options.clock),
+        watcher(options.storage, workers, options.clock, options.watcher),
+        handlers({options.storage, workers, options.stores, pins, options.clock, options.random,
                   WithWatcher(options.hooks, watcher), options.authorize}),
         pool("api-calls", {.threads = options.call_threads, .max_queued = options.max_queued_calls}),
         job_service(handlers, watcher, pool),
@@ -46,6 +47,7 @@ struct Api::Impl {
 
   ApiOptions options;
   ManifestPins pins;
+  AttachedWorkers workers;
   JobWatcher watcher;
   JobHandlers handlers;
   CallPool pool;

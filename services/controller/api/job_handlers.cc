@@ -106,7 +106,7 @@ absl::StatusOr<v1::ListJobsResponse> JobHandlers::ListJobs(const Caller& caller,
   v1::ListJobsResponse response;
   size_t bytes = 0;
   for (const JobRecord& record : records) {
-    DROVER_ASSIGN_OR_RETURN(v1::Job job, ViewJob(record));
+    DROVER_ASSIGN_OR_RETURN(v1::Job job, ViewJob(record, options_.workers.WaitingFor(record)));
     bytes += job.ByteSizeLong();
     const bool full =
         response.jobs_size() == page_size || (response.jobs_size() > 0 && bytes > kMaxPageBytes);
@@ -191,7 +191,7 @@ absl::Status JobHandlers::CheckWatch(const Caller& caller, const v1::WatchJobReq
 
 absl::StatusOr<v1::Job> JobHandlers::View(const JobId& job_id) {
   DROVER_ASSIGN_OR_RETURN(const JobRecord record, options_.storage.GetJob(job_id));
-  DROVER_ASSIGN_OR_RETURN(v1::Job job, ViewJob(record));
+  DROVER_ASSIGN_OR_RETURN(v1::Job job, ViewJob(record, options_.workers.WaitingFor(record)));
   DROVER_RETURN_IF_ERROR(failures_.Fill(record, job));
   return job;
 }

@@ -15,6 +15,7 @@
 #include "services/controller/api/caller.h"
 #include "services/controller/api/failure_summary.h"
 #include "services/controller/api/manifest_pin.h"
+#include "services/controller/api/waiting_for.h"
 #include "services/controller/storage/storage.h"
 
 namespace drover {
@@ -31,6 +32,7 @@ inline constexpr size_t kMaxPageBytes = 2 << 20;
 
 struct JobHandlersOptions {
   Storage& storage;
+  AttachedWorkers& workers;
   const Stores& stores;
   ManifestPins& pins;
   const Clock& clock;

@@ -1,5 +1,7 @@
 #include "services/controller/api/job_view.h"
 
+#include <utility>
+
 #include "common/protobuf/time.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
@@ -37,7 +39,7 @@ void SetReportStatus(const JobRecord& record, v1::Job& job) {
 
 std::string JobEtag(int64_t version) { return StrCat("\"v", version, "\""); }
 
-absl::StatusOr<v1::Job> ViewJob(const JobRecord& record) {
+absl::StatusOr<v1::Job> ViewJob(const JobRecord& record, std::string waiting_for) {
   v1::Job job;
   if (!job.ParseFromString(record.spec.request)) {
     return Error(absl::StatusCode::kInternal, "STORED_REQUEST",
@@ -56,6 +58,7 @@ absl::StatusOr<v1::Job> ViewJob(const JobRecord& record) {
     job.mutable_state_reason()->set_message(record.reason_message);
     job.mutable_state_reason()->set_caller(record.reason_caller);
   }
+  job.set_waiting_for(std::move(waiting_for));
   v1::JobProgress* progress = job.mutable_progress();
   progress->set_total_tasks(snapshot.tasks);
   progress->set_succeeded_tasks(snapshot.succeeded);

@@ -12,9 +12,9 @@
 
 namespace drover {
 
-// The job as clients see it: the request as it was stored, with every field that only the service sets.
-// INTERNAL if the stored request can't be read.
-absl::StatusOr<v1::Job> ViewJob(const JobRecord& record);
+// The job as clients see it: the request as it was stored, with every field that only the service sets;
+// `waiting_for` is what AttachedWorkers says of it. INTERNAL if the stored request can't be read.
+absl::StatusOr<v1::Job> ViewJob(const JobRecord& record, std::string waiting_for);
 
 // The etag of a job at `version`.
 std::string JobEtag(int64_t version);

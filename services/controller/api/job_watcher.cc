@@ -33,17 +33,27 @@ std::string StateHash(const v1::Job& job) {
   return Sha256(copy.SerializeAsString());
 }
 
+bool MayWait(const v1::Job& job) {
+  return lifecycle::IsClaimable(static_cast<lifecycle::State>(job.state()), job.state_reason().code());
+}
+
 }  // namespace
 
-JobWatcher::JobWatcher(Storage& storage, const Clock& clock, JobWatcherOptions options)
-    : storage_(storage), failures_(storage), clock_(clock), options_(options), unavailable_log_(absl::Seconds(10), clock) {
+JobWatcher::JobWatcher(Storage& storage, AttachedWorkers& workers, const Clock& clock,
+                       JobWatcherOptions options)
+    : storage_(storage),
+      workers_(workers),
+      failures_(storage),
+      clock_(clock),
+      options_(options),
+      unavailable_log_(absl::Seconds(10), clock) {
   next_full_look_ = clock.Elapsed();
 }
 
 JobWatcher::~JobWatcher() { Shutdown(); }
 
 void JobWatcher::Start() {
-  thread_ = std::thread([this] { Run(); });
+  thread_.emplace("job-watcher", [this] { Run(); });
 }
 
 void JobWatcher::Shutdown() {
@@ -56,7 +66,7 @@ void JobWatcher::Shutdown() {
     changed_.NotifyAll();
   }
   for (auto& [id, watch] : ended) watch.sink->End(ShutdownError());
-  if (thread_.joinable()) thread_.join();
+  thread_.reset();  // joins it
 }
 
 absl::StatusOr<JobWatcher::WatchId> JobWatcher::Add(const JobId& job_id, std::shared_ptr<JobSink> sink) {
@@ -163,7 +173,8 @@ absl::Status JobWatcher::LookAt(const JobId& job_id, const Storage::JobPulse* pu
   if (!AnyDue(job_id, *pulse, now)) return absl::OkStatus();
   const absl::StatusOr<JobRecord> record = storage_.GetJob(job_id);
   if (!record.ok() && IsPassing(record.status())) return record.status();
-  absl::StatusOr<v1::Job> job = record.ok() ? ViewJob(*record) : record.status();
+  absl::StatusOr<v1::Job> job =
+      record.ok() ? ViewJob(*record, workers_.WaitingFor(*record)) : record.status();
   if (job.ok()) {
     const absl::Status filled = failures_.Fill(*record, *job);
     if (!filled.ok() && IsPassing(filled)) return filled;
@@ -180,6 +191,7 @@ absl::Status JobWatcher::LookAt(const JobId& job_id, const Storage::JobPulse* pu
 bool JobWatcher::IsDue(const Watch& watch, const Storage::JobPulse& pulse, absl::Duration now) const {
   if (watch.writing) return false;
   if (!watch.any_shown) return true;
+  if (watch.may_wait && now - watch.read_at >= options_.waiting_interval) return true;
   return !SamePulse(watch.shown_pulse, pulse) && now - watch.shown_at >= options_.interval;
 }
 
@@ -204,6 +216,8 @@ void JobWatcher::ShowDue(const v1::Job& job, const Storage::JobPulse& pulse, abs
       Watch& watch = watches_.at(id);
       if (!IsDue(watch, pulse, now)) continue;
       watch.shown_pulse = pulse;
+      watch.may_wait = MayWait(job);
+      watch.read_at = now;
       if (watch.any_shown && watch.shown_hash == hash) continue;
       watch.any_shown = true;
       watch.shown_hash = hash;

@@ -10,9 +10,9 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -21,8 +21,10 @@
 #include "common/clock/clock.h"
 #include "common/log/log.h"
 #include "common/sync/mutex.h"
+#include "common/sync/named_thread.h"
 #include "drover/v1/job.pb.h"
 #include "services/controller/api/failure_summary.h"
+#include "services/controller/api/waiting_for.h"
 #include "services/controller/storage/storage.h"
 
 namespace drover {
@@ -42,6 +44,8 @@ class JobSink {
 struct JobWatcherOptions {
   absl::Duration interval = absl::Milliseconds(200);     // of the looks, and between two states for one sink
   absl::Duration max_backoff = absl::Seconds(2);         // of the looks while the database does not answer
+  // Between two looks at a job that might wait for a worker: workers come and go without its pulse changing.
+  absl::Duration waiting_interval = absl::Seconds(2);
   absl::Duration notified_gap = absl::Milliseconds(20);  // least time between two looks for NotifyChanged
   size_t max_watches = 1000;                             // of this controller
   size_t pulses_per_call = 500;
@@ -53,7 +57,7 @@ class JobWatcher {
   using WatchId = int64_t;
 
   // Everything referred to outlives the watcher.
-  JobWatcher(Storage& storage, const Clock& clock, JobWatcherOptions options = {});
+  JobWatcher(Storage& storage, AttachedWorkers& workers, const Clock& clock, JobWatcherOptions options = {});
   // Shuts down.
   ~JobWatcher();
   JobWatcher(const JobWatcher&) = delete;
@@ -89,6 +93,8 @@ class JobWatcher {
     Storage::JobPulse shown_pulse;  // of the last look that led to a state shown
     std::string shown_hash;         // of the state shown last, which is not shown twice in a row
     absl::Duration shown_at;
+    bool may_wait = false;  // it was in a state in which it may wait for workers
+    absl::Duration read_at;
   };
   using PulseMap = std::map<JobId, Storage::JobPulse>;
 
@@ -109,6 +115,7 @@ class JobWatcher {
   void Erase(WatchId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Storage& storage_;
+  AttachedWorkers& workers_;
   FailureSummaries failures_;
   const Clock& clock_;
   const JobWatcherOptions options_;
@@ -123,7 +130,7 @@ class JobWatcher {
   absl::Duration next_full_look_ ABSL_GUARDED_BY(mu_);
   int failed_looks_ ABSL_GUARDED_BY(mu_) = 0;  // in a row
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  std::thread thread_;  // started and joined by Start() and Shutdown()
+  std::optional<NamedThread> thread_;  // started and joined by Start() and Shutdown()
 };
 
 }  // namespace drover

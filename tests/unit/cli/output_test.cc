@@ -102,6 +102,13 @@ TEST(OutputTest, JobTableHasARowForEachJob) {
                 std::string(39, 'd') + "…\n");
 }
 
+TEST(OutputTest, JobDetailsTellWhatTheJobWaitsFor) {
+  v1::Job job = TaggingJob();
+  EXPECT_THAT(JobDetails(job, kNow), Not(HasSubstr("Waits for")));
+  job.set_waiting_for("a worker: none is attached");
+  EXPECT_THAT(JobDetails(job, kNow), HasSubstr("Waits for     a worker: none is attached\n"));
+}
+
 TEST(OutputTest, JobDetailsAnswerWhatWhereAndHowFar) {
   const std::string text = JobDetails(TaggingJob(), kNow);
   EXPECT_THAT(text, AllOf(HasSubstr("State         Active, for 50s\n"),

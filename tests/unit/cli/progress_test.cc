@@ -77,6 +77,10 @@ TEST(ProgressLineTest, TellsWhatAJobThatDoesNotRunWaitsFor) {
   v1::Job paused = MakeJob(v1::PAUSED, 10, 5, 0);
   paused.mutable_state_reason()->set_code("PREEMPTED");
   EXPECT_EQ(ProgressLine(paused, 0, 0), "Paused   50.0%  5/10  0 failed (PREEMPTED)");
+  v1::Job active = MakeJob(v1::ACTIVE, 10, 5, 0);
+  active.set_waiting_for("a worker: none is attached");
+  EXPECT_EQ(ProgressLine(active, 0, 0),
+            "Active   50.0%  5/10  0.0/s  0 failed (waits for a worker: none is attached)");
   v1::Job completing = MakeJob(v1::COMPLETING, 10, 10, 0);
   completing.mutable_report_status()->set_state(v1::ReportStatus::WRITING);
   completing.mutable_report_status()->set_files(4);

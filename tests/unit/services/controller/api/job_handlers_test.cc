@@ -22,7 +22,7 @@ using ::testing::IsEmpty;
 class JobHandlersTest : public ::testing::Test {
  protected:
   JobHandlers Make(AuthorizeFn authorize = Authorize) {
-    return JobHandlers({storage_, stores_, pins_, clock_, random_, hooks_, std::move(authorize)});
+    return JobHandlers({storage_, workers_, stores_, pins_, clock_, random_, hooks_, std::move(authorize)});
   }
   JobId Create() {
     const auto response = handlers_.CreateJob(caller_, GoodRequest());
@@ -41,6 +41,7 @@ class JobHandlersTest : public ::testing::Test {
   const Stores stores_ = TestStores();
   FakeClock clock_;
   FakeRandom random_;
+  AttachedWorkers workers_{storage_, clock_};
   ManifestPins pins_{stores_, [](const StoreConfig&, const ObjectRef&) -> absl::StatusOr<ObjectInfo> {
                        return ObjectInfo{10, "10-99", "", {}};
                      }};
@@ -50,6 +51,18 @@ class JobHandlersTest : public ::testing::Test {
   const Caller caller_{"anonymous"};
   JobHandlers handlers_ = Make();
 };
+
+TEST_F(JobHandlersTest, AJobThatNobodyCanRunSaysWhatItWaitsFor) {
+  const JobId job_id = Create();
+  JobRecord record = storage_.Get(job_id);
+  record.snapshot.state = State::kReady;
+  record.snapshot.tasks = 5;
+  storage_.Put(record);
+  v1::GetJobRequest get;
+  get.set_job_id(job_id);
+  EXPECT_EQ(handlers_.GetJob(caller_, get)->job().waiting_for(), "a worker: none is attached");
+  EXPECT_EQ(handlers_.ListJobs(caller_, {})->jobs(0).waiting_for(), "a worker: none is attached");
+}
 
 TEST_F(JobHandlersTest, CreatesAJobAndShowsIt) {
   const auto response = handlers_.CreateJob(caller_, GoodRequest());

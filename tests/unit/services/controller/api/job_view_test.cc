@@ -32,7 +32,7 @@ TEST(JobView, ShowsTheRequestAndEverythingTheServiceSets) {
   record.report_files_written = 1;
   record.report_error = "slow";
 
-  const absl::StatusOr<v1::Job> job = ViewJob(record);
+  const absl::StatusOr<v1::Job> job = ViewJob(record, "");
   ASSERT_TRUE(job.ok()) << job.status();
   EXPECT_EQ(job->job_id(), TestJobId(1));
   EXPECT_EQ(job->operation().put_object_tagging().tags(0).key(), "project");
@@ -65,7 +65,7 @@ TEST(JobView, ShowsTheRequestAndEverythingTheServiceSets) {
 TEST(JobView, ShowsBadLinesOfAManifest) {
   JobRecord record = GoodRecord(TestJobId(1), State::kFailed);
   record.failures = {{"MANIFEST_INVALID", "2 bad lines", {{3, "Key: empty"}, {9, "Bucket: has capitals"}}}};
-  const absl::StatusOr<v1::Job> job = ViewJob(record);
+  const absl::StatusOr<v1::Job> job = ViewJob(record, "");
   ASSERT_TRUE(job.ok());
   ASSERT_EQ(job->failures(0).bad_lines_size(), 2);
   EXPECT_EQ(job->failures(0).bad_lines(1).line(), 9);
@@ -73,7 +73,7 @@ TEST(JobView, ShowsBadLinesOfAManifest) {
 }
 
 TEST(JobView, ANewJobHasNoStateBeforeAndNoReason) {
-  const absl::StatusOr<v1::Job> job = ViewJob(GoodRecord(TestJobId(1)));
+  const absl::StatusOr<v1::Job> job = ViewJob(GoodRecord(TestJobId(1)), "");
   ASSERT_TRUE(job.ok());
   EXPECT_EQ(job->previous_state(), v1::JOB_STATE_UNSPECIFIED);
   EXPECT_FALSE(job->has_state_reason());
@@ -99,7 +99,7 @@ TEST(JobView, TheEtagChangesWithTheVersion) { EXPECT_NE(JobEtag(1), JobEtag(2));
 TEST(JobView, AStoredRequestThatCannotBeReadIsAnInternalError) {
   JobRecord record = GoodRecord(TestJobId(1));
   record.spec.request = "\xff\xff";
-  EXPECT_EQ(ViewJob(record).status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(ViewJob(record, "").status().code(), absl::StatusCode::kInternal);
 }
 
 }  // namespace

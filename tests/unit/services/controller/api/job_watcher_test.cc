@@ -24,6 +24,7 @@ class Sink final : public JobSink {
     MutexLock lock(&mu_);
     succeeded_.push_back(job.progress().succeeded_tasks());
     state_ = job.state();
+    waiting_for_ = job.waiting_for();
     last_ = last;
   }
   void End(const absl::Status& status) override {
@@ -39,6 +40,10 @@ class Sink final : public JobSink {
     MutexLock lock(&mu_);
     return state_;
   }
+  std::string waiting_for() {
+    MutexLock lock(&mu_);
+    return waiting_for_;
+  }
   bool last() {
     MutexLock lock(&mu_);
     return last_;
@@ -52,6 +57,7 @@ class Sink final : public JobSink {
   Mutex mu_;
   std::vector<int64_t> succeeded_ ABSL_GUARDED_BY(mu_);
   v1::JobState state_ ABSL_GUARDED_BY(mu_) = v1::JOB_STATE_UNSPECIFIED;
+  std::string waiting_for_ ABSL_GUARDED_BY(mu_);
   bool last_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status ended_ ABSL_GUARDED_BY(mu_);
 };
@@ -80,7 +86,8 @@ class JobWatcherTest : public ::testing::Test {
   const JobId job_ = TestJobId(1);
   FakeStorage storage_;
   FakeClock clock_;
-  JobWatcher watcher_{storage_, clock_, {.max_watches = 3}};
+  AttachedWorkers workers_{storage_, clock_};
+  JobWatcher watcher_{storage_, workers_, clock_, {.max_watches = 3}};
   const std::shared_ptr<Sink> sink_ = std::make_shared<Sink>();
 };
 
@@ -100,13 +107,28 @@ TEST_F(JobWatcherTest, ShowsTheStateAtOnceAndEachChangeAfterwards) {
 }
 
 TEST_F(JobWatcherTest, ReadsWholeJobsOnlyWhenTheirPulseChanged) {
-  SetJob(1);
+  SetJob(1, State::kPreparing);
   const auto id = Watch(sink_);
   LookAfter(absl::ZeroDuration());
   watcher_.Written(id);
   for (int i = 0; i < 10; ++i) LookAfter(kInterval);
   EXPECT_EQ(storage_.calls("GetJob"), 1);
   EXPECT_EQ(storage_.calls("ReadPulses"), 11);
+}
+
+TEST_F(JobWatcherTest, ShowsThatAWorkerIsMissingThoughThePulseDoesNotChange) {
+  JobRecord record = GoodRecord(job_, State::kActive);
+  record.snapshot.tasks = 1000;
+  record.owns_lease = true;
+  storage_.Put(record);
+  const auto id = Watch(sink_);
+  LookAfter(absl::ZeroDuration());
+  watcher_.Written(id);
+  record.owns_lease = false;  // the last worker was lost
+  storage_.PutQuietly(record);
+  for (int i = 0; i < 15; ++i) LookAfter(kInterval);
+  EXPECT_EQ(sink_->shown().size(), 2u);
+  EXPECT_EQ(sink_->waiting_for(), "a worker: none is attached");
 }
 
 TEST_F(JobWatcherTest, ReadsEachJobOnceForAllWhoWatchIt) {
@@ -280,7 +302,8 @@ TEST(JobWatcherThread, ANotifiedChangeIsShownLongBeforeTheNextLook) {
   storage.Put(record);
   // An interval that would let the test time out, but for the rate limit: states a watcher is due for are its
   // own.
-  JobWatcher watcher(storage, SystemClock(),
+  AttachedWorkers workers(storage, SystemClock());
+  JobWatcher watcher(storage, workers, SystemClock(),
                      {.interval = absl::Milliseconds(50), .notified_gap = absl::Milliseconds(1)});
   watcher.Start();
   const auto sink = std::make_shared<Sink>();
