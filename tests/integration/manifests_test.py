@@ -59,7 +59,8 @@ def zstd(data):
     library.ZSTD_compress.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]
     room = library.ZSTD_compressBound(len(data))
     buffer = ctypes.create_string_buffer(room)
-    return buffer.raw[:library.ZSTD_compress(buffer, room, data, len(data), 3)]
+    size = library.ZSTD_compress(buffer, room, data, len(data), 3)
+    return buffer.raw[:size]
 
 
 PACKERS = {"GZIP": gzip.compress, "ZSTD": zstd}
@@ -193,7 +194,7 @@ class ManifestsTest(job_oracles.JobTestCase):
             stored = pack(good)
             for name, data, code, text in (
                     ("cut off", stored[:-100], "MANIFEST_CORRUPT", "in the middle of a"),
-                    ("damaged", stored[:500] + b"\0" * 50 + stored[550:], "MANIFEST_CORRUPT", "at about byte"),
+                    ("damaged", stored[:12] + b"\xff" * 50 + stored[62:], "MANIFEST_CORRUPT", "at about byte"),
                     ("something behind it", stored + b"bkt,x\n", "MANIFEST_CORRUPT", "something else"),
                     ("not compressed", good, "MANIFEST_CORRUPT", "it is no"),
                     ("empty", b"", "MANIFEST_CORRUPT", "it is empty"),
