@@ -5,12 +5,13 @@
 #include <unistd.h>
 
 #include <map>
-#include <thread>
+#include <optional>
 #include <utility>
 
 #include "common/log/log.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
+#include "common/sync/named_thread.h"
 #include "services/controller/api/api.h"
 #include "services/controller/dispatch/dispatcher.h"
 #include "services/controller/dispatch/fleet.h"
@@ -28,7 +29,11 @@
 namespace drover {
 namespace {
 
-constexpr absl::Duration kStopBound = absl::Seconds(10);  // for each part, once the workers have gone
+// Once the workers have gone: for what was received to be recorded, for duties to be handed back, for calls to
+// end. kStopTail leaves some seconds beside them, for whatever waits for the database.
+constexpr absl::Duration kRecordBound = absl::Seconds(5);
+constexpr absl::Duration kDutiesBound = absl::Seconds(5);
+constexpr absl::Duration kServerBound = absl::Seconds(1);
 
 std::string DefaultName(const std::string& listen) {
   char host[256] = "controller";
@@ -98,7 +103,7 @@ struct Controller::Impl {
   Mutex mu;
   CondVar changed;
   bool stopping ABSL_GUARDED_BY(mu) = false;
-  std::thread sampler;
+  std::optional<NamedThread> sampler;
 };
 
 void Controller::Impl::BuildDispatch(const std::string& name) {
@@ -208,7 +213,13 @@ absl::Status Controller::Impl::Serve() {
                                          .clock = clock,
                                          .random = random,
                                          .hooks = std::move(hooks),
-                                         .call_threads = config.call_threads});
+                                         .call_threads = config.call_threads,
+                                         .head = [this](const StoreConfig& config, const ObjectRef& ref)
+                                             -> absl::StatusOr<ObjectInfo> {
+                                           DROVER_ASSIGN_OR_RETURN(ObjectStore * store,
+                                                                   store_provider->Get(config.name));
+                                           return store->Head(ref);
+                                         }});
   worker_service = MakeWorkerService(*fleet, *dispatcher, config.max_streams);
   grpc::ServerBuilder builder;
   api->Register(builder);
@@ -278,7 +289,7 @@ absl::StatusOr<std::unique_ptr<Controller>> Controller::Start(const ControllerCo
   impl->janitor->Start();
   impl->duties->Start();
   impl->api->Start(*impl->server);
-  impl->sampler = std::thread([raw = impl.get()] { raw->SampleMetrics(); });
+  impl->sampler.emplace("metrics-sampler", [raw = impl.get()] { raw->SampleMetrics(); });
   LogInfo("controller.started", {{"name", name}, {"version", version}, {"port", impl->port}});
   return std::unique_ptr<Controller>(new Controller(std::move(impl)));
 }
@@ -289,18 +300,43 @@ bool Controller::Stop() {
   // Workers first: they take their leases elsewhere while outcomes still get recorded here.
   impl_->dispatcher->Drain(impl_->config.drain_timeout);
   impl_->api->Shutdown();
-  impl_->gatherer->Shutdown(kStopBound);
-  const bool ended = impl_->duties->Shutdown(kStopBound);
-  impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  impl_->gatherer->Shutdown(kRecordBound);
+  const bool ended = impl_->duties->Shutdown(kDutiesBound);
+  impl_->server->Shutdown(std::chrono::system_clock::now() + absl::ToChronoSeconds(kServerBound));
   impl_->dispatcher->Shutdown();
   impl_->janitor->Shutdown();
   {
     MutexLock lock(&impl_->mu);
     impl_->stopping = true;
+  // The parts' bounds don't hold where a thread waits for a database that does not answer: this one does. What
+  // is left undone then is what a crash would leave.
+  Mutex mu;
+  CondVar changed;
+  bool stopped = false;
+  const absl::Duration end = impl_->clock.Elapsed() + impl_->config.drain_timeout + kStopTail;
+  const NamedThread watchdog("stop-watchdog", [&] {
+    MutexLock lock(&mu);
+    for (absl::Duration now = impl_->clock.Elapsed(); !stopped && now < end; now = impl_->clock.Elapsed()) {
+      changed.WaitWithTimeout(&mu, end - now);
+    }
+    if (stopped) return;
+    LogError("controller.stop_overdue", {{"after", impl_->config.drain_timeout + kStopTail}});
+    _exit(1);
+  });
+  const bool in_time = StopParts();
+  LogInfo("controller.stopped", {{"in_time", in_time}});
+  MutexLock lock(&mu);
+  stopped = true;
+  changed.NotifyAll();
+  return in_time;
+}
+
+bool Controller::StopParts() {
+  // Nobody is to be sent here any more, while those who are here are still served.
+  impl_->api->StopServing();
     impl_->changed.NotifyAll();
   }
-  impl_->sampler.join();
-  LogInfo("controller.stopped", {{"in_time", ended}});
+  impl_->sampler.reset();  // joins it
   return ended;
 }
 

@@ -7,12 +7,17 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/clock/clock.h"
 #include "common/metrics/metrics.h"
 #include "common/objectstore/stores.h"
 #include "services/controller/config.h"
 
 namespace drover {
+
+// How long stopping may take beyond the configured drain time. With the default of 20 s that makes 34 s: the chart's
+// terminationGracePeriodSeconds (40 s) leaves room.
+inline constexpr absl::Duration kStopTail = absl::Seconds(14);
 
 class Controller {
  public:
@@ -23,13 +28,16 @@ class Controller {
                                                            const Metrics& metrics, Clock& clock,
                                                            Random& random);
   ~Controller();
-  // Sends the workers elsewhere, finishes what is under way, and stops: at most the configured drain time and
-  // some seconds. False if a part did not end in time: the process must then end at once, without destroying
-  // this.
+  // Says NOT_SERVING, sends the workers elsewhere, finishes what is under way, and stops. Takes at most the
+  // configured drain time and kStopTail: then it ends the process (exit code 1). False if a part did not end in
+  // time: the process must then end at once, without destroying this.
   [[nodiscard]] bool Stop();
   int port() const;
 
  private:
+  // Stop, without the bound over all.
+  bool StopParts();
+
   struct Impl;
   explicit Controller(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

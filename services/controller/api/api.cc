@@ -86,6 +86,10 @@ void Api::Start(grpc::Server& server) {
 
 void Api::NotifyChanged(const JobId& job_id) { impl_->watcher.NotifyChanged(job_id); }
 
+void Api::StopServing() {
+  if (impl_->health.has_value()) impl_->health->StopServing();
+}
+
 void Api::Shutdown() {
   if (impl_->health.has_value()) impl_->health->Stop();
   impl_->watcher.Shutdown();

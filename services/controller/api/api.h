@@ -68,7 +68,9 @@ class Api {
   // A job's state, priority or counts changed in this process: those who watch it see it at once, not only at
   // the next look. Cheap.
   void NotifyChanged(const JobId& job_id);
-  // Health says NOT_SERVING, watches end with UNAVAILABLE, calls that wait or run are finished, new ones are
+  // Health says NOT_SERVING from now on, so that nobody is sent here any more; everything else goes on.
+  void StopServing();
+  // StopServing(); watches end with UNAVAILABLE, calls that wait or run are finished, new ones are
   // refused. Returns when no call uses storage any more.
   void Shutdown();
 

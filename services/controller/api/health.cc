@@ -14,19 +14,21 @@ HealthPoller::~HealthPoller() { Stop(); }
 
 void HealthPoller::Start() {
   report_(false);
-  ping_thread_ = std::thread([this] { Ping(); });
-  watch_thread_ = std::thread([this] { Watch(); });
+  ping_thread_.emplace("health-ping", [this] { Ping(); });
+  watch_thread_.emplace("health-watch", [this] { Watch(); });
+}
+
+void HealthPoller::StopServing() {
+  MutexLock lock(&mu_);
+  if (!stopping_) ReportLocked(false);
+  stopping_ = true;
+  changed_.NotifyAll();
 }
 
 void HealthPoller::Stop() {
-  {
-    MutexLock lock(&mu_);
-    if (!stopping_) ReportLocked(false);
-    stopping_ = true;
-    changed_.NotifyAll();
-  }
-  if (ping_thread_.joinable()) ping_thread_.join();
-  if (watch_thread_.joinable()) watch_thread_.join();
+  StopServing();
+  ping_thread_.reset();  // joins it
+  watch_thread_.reset();
 }
 
 void HealthPoller::Ping() {

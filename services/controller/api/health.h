@@ -3,12 +3,13 @@
 #define DROVER_SERVICES_CONTROLLER_API_HEALTH_H_
 
 #include <functional>
-#include <thread>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/clock/clock.h"
 #include "common/sync/mutex.h"
+#include "common/sync/named_thread.h"
 
 namespace drover {
 
@@ -30,7 +31,9 @@ class HealthPoller {
 
   // Starts the two threads: one asks, the other sees when no answer comes.
   void Start();
-  // Reports false for the last time and stops. May be called twice.
+  // Reports false for the last time, and asks no more. Does not wait. May be called twice.
+  void StopServing();
+  // StopServing(), and waits for the threads' ends. May be called twice.
   void Stop();
 
  private:
@@ -49,8 +52,8 @@ class HealthPoller {
   bool asking_ ABSL_GUARDED_BY(mu_) = false;  // a ping is under way
   bool serving_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  std::thread ping_thread_;
-  std::thread watch_thread_;
+  std::optional<NamedThread> ping_thread_;
+  std::optional<NamedThread> watch_thread_;
 };
 
 }  // namespace drover
