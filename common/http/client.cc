@@ -864,6 +864,12 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
                                StrCat("the answer (status ", connection.parser.response().status,
                                       ") is longer than ", request.max_response_body, " bytes"))};
       case Result::kDone: {
+        // A success of what the server never got is none.
+        if (request.source != nullptr && (write_error || body_held) &&
+            connection.parser.response().status / 100 == 2) {
+          co_return Outcome{Fail(HttpErrorKind::kConnectionLost, flight, host,
+                                 "the server answered before it had the whole body")};
+        }
         // With a body held back or half written the server may wait for the rest; bytes behind an answer
         // belong to nothing that was asked.
         const bool clean = !ec && !write_error && !body_held && connection.begin == connection.end;
@@ -872,13 +878,13 @@ asio::awaitable<ClientImpl::Outcome> ClientImpl::Exchange(Flight& flight, const 
       default: break;
     }
     if (consent) {
+      if (!MayWrite(request)) co_return Outcome{Fail(HttpErrorKind::kCancelled, flight, host)};
       body_held = false;
       flight.Step(IdleDeadline());
       if (request.source != nullptr) {
         absl::Status status = co_await WriteFrom(flight, connection, *request.source, write_error);
         if (!status.ok()) co_return Outcome{std::move(status)};
       } else {
-      if (!MayWrite(request)) co_return Outcome{Fail(HttpErrorKind::kCancelled, flight, host)};
         write_error = co_await Write(flight, connection, {}, request.body);
       }
       if (flight.aborted.has_value()) co_return Outcome{Fail(*flight.aborted, flight, host)};

@@ -114,7 +114,8 @@ struct HttpRequest {
   // Borrowed: must stay valid until Send() is done.
   std::string_view body;
   // Where the body comes from instead; null: from `body`, which must be empty otherwise. Once the first piece
-  // has been asked for, a kept connection that turns out to be dead is not made good by a second try.
+  // has been asked for, a kept connection that turns out to be dead is not made good by a second try. An
+  // answer of 2xx that comes before the body was written is kConnectionLost.
   HttpBodySource* source = nullptr;
   // Asks the server for its consent before the body is sent (Expect: 100-continue); after kContinueTimeout of
   // silence the body is sent anyway. A final answer that comes instead saves sending the body.
@@ -122,12 +123,12 @@ struct HttpRequest {
   // False for requests that must not be sent twice by the client's own accord, not even when a kept
   // connection died before the first byte of an answer.
   bool retry_when_stale = true;
-  // A longer body of an answer is an error (kBodyTooLarge); bodies that go to a sink have no limit.
   // Asked on the client's thread right before the request's first byte is written, each time if it is written
   // twice, and before a body that waited for consent: between Send() and that moment the request may have
   // waited for a name, a connection or a handshake. False ends it with kCancelled. Empty: it may always be
   // written.
   std::function<bool()> may_write;
+  // A longer body of an answer is an error (kBodyTooLarge); bodies that go to a sink have no limit.
   size_t max_response_body = 1 << 20;
   // From the call to the end of the answer, waiting for a connection included; zero: the client's default.
   absl::Duration total_timeout = absl::ZeroDuration();

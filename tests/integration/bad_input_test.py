@@ -73,6 +73,12 @@ class BadInputTest(job_oracles.JobTestCase):
             (dict(operation={"store": "s3", "copy_object": {}}), "job.operation.copy_object", "onto itself"),
             (dict(operation={"store": "s3", "copy_object": {"target_bucket": "No"}}),
              "job.operation.copy_object.target_bucket", "No"),
+            (dict(operation={"store": "s3", "copy_object": {"target_store": "files"}}),
+             "job.operation.copy_object.target_store", "kind s3"),
+            (dict(operation={"store": "s3", "copy_object": {"target_bucket": "bkt", "storage_class": "cold"}}),
+             "job.operation.copy_object.storage_class", "A-Z"),
+            (dict(operation={"store": "s3", "copy_object": {"target_bucket": "bkt", "new_tags": [{"key": "a"}]}}),
+             "job.operation.copy_object.new_tags", "REPLACE"),
             (dict(operation={"store": "s3", "put_object_tagging": {"tags": [{"key": "a"}, {"key": "a"}]}}),
              "job.operation.put_object_tagging.tags[1].key", "twice"),
             (dict(operation={"store": "s3", "put_object_tagging": {"tags": [{"key": "k" * 129}]}}),
@@ -101,14 +107,14 @@ class BadInputTest(job_oracles.JobTestCase):
             (dict(report={"store": "files", "bucket": "b", "prefix": "/x"}), "job.report.prefix", "slash"),
             (dict(failure_policy={"failed_fraction": 0}), "job.failure_policy.failed_fraction", "more than 0"),
             (dict(failure_policy={"minimum_executed": 0}), "job.failure_policy.minimum_executed", "at least 1"),
+            (dict(failure_policy={"failed_tasks": -1}), "job.failure_policy.failed_tasks", "0 or more"),
+            (dict(failure_policy={"disabled": True, "action": "PAUSE"}), "job.failure_policy.disabled", "no other"),
             (dict(retry_policy={"max_attempts": 21}), "job.retry_policy.max_attempts", "20"),
             (dict(request_id="x" * 65), "request_id", "64"),
             (dict(request_id="ü"), "request_id", "ASCII"),
         ]
         before = self.rows()
         for what, path, text in cases:
-            (dict(failure_policy={"failed_tasks": -1}), "job.failure_policy.failed_tasks", "0 or more"),
-            (dict(failure_policy={"disabled": True, "action": "PAUSE"}), "job.failure_policy.disabled", "no other"),
             with self.subTest(path, text=text):
                 with self.refused("INVALID_ARGUMENT", "INVALID_FIELD") as held:
                     self.create(**what)
@@ -129,15 +135,13 @@ class BadInputTest(job_oracles.JobTestCase):
 
     def test_what_is_not_carried_out_is_unimplemented_by_its_path(self):
         cases = [
-            (dict(operation={"store": "s3", "delete_object": {}}), "job.operation.delete_object"),
+            (dict(operation={"store": "s3", "restore_object": {}}), "job.operation.restore_object"),
             (dict(operation={"store": "s3", "restore_object": {"expiration_days": 1, "tier": "BULK"}}),
              "job.operation.restore_object.expiration_days"),
-            (dict(operation={"store": "s3", "copy_object": {"target_bucket": "bkt", "storage_class": "COLD"}}),
-             "job.operation.copy_object.storage_class"),
-            (dict(operation={"store": "s3", "copy_object": {"target_bucket": "bkt", "metadata_directive": "REPLACE"}}),
-             "job.operation.copy_object.metadata_directive"),
-            (dict(operation={"store": "s3", "copy_object": {"target_bucket": "bkt", "target_store": "s3"}}),
-             "job.operation.copy_object.target_store"),
+            (dict(operation={"store": "s3", "copy_object": {"target_bucket": "bkt", "redirect_location": "/x"}}),
+             "job.operation.copy_object.redirect_location"),
+            (dict(operation={"store": "s3", "copy_object": {"target_bucket": "bkt", "legal_hold": True}}),
+             "job.operation.copy_object.legal_hold"),
             (dict(operation={"custom": {"name": "x"}}), "job.operation.custom.name"),
             (dict(manifest={"inline": {"objects": [{"bucket": "bkt", "key": "k"}]}}), "job.manifest.inline.objects"),
             (dict(manifest={"inventory": {"etag": "e"}}), "job.manifest.inventory.etag"),

@@ -19,6 +19,9 @@ The control port speaks HTTP:
         error_match   mode http: only requests whose "METHOD TARGET" contains this text are answered so
         error_status, error_code   instead of 503 and SlowDown
         retry_after   seconds: sends this Retry-After along (null: none)
+        cut_times     mode http: so many answers are cut, with their connections, within their body
+        cut_match     ... those to requests whose "METHOD TARGET" contains this text
+        cut_bytes     ... after so many bytes of the body
 """
 
 import argparse
@@ -75,7 +78,7 @@ class Proxy:
         self.target = split_address(args.target)
         self.random = random.Random(args.seed)
         self.settings = {"mode": "pass", "latency_ms": 0, "error_share": 0.0, "error_match": "", "error_status": 503,
-                         "error_code": "SlowDown", "retry_after": None}
+                         "error_code": "SlowDown", "retry_after": None, "cut_times": 0, "cut_match": "", "cut_bytes": 0}
         self.flow = asyncio.Event()  # cleared while mode is "hold"
         self.flow.set()
         self.server = None
@@ -178,7 +181,8 @@ class Proxy:
                 status, answer = await self.pass_answer_head(reader, client_writer, record)
                 if status >= 200:
                     break
-            await self.pass_body(reader, client_writer, status, answer, answer_to=method)
+            await self.pass_body(reader, client_writer, status, answer, answer_to=method,
+                                 cut=self.cuts(f"{method} {target}"))
             return "close" not in (answer.get("connection", "").lower(), headers.get("connection", "").lower())
         finally:
             if self.log:
@@ -189,6 +193,13 @@ class Proxy:
         if self.settings["error_match"] not in line:
             return False
         return self.random.random() < self.settings["error_share"]
+
+    def cuts(self, line):
+        """After how many bytes the answer's body is cut; None: not at all."""
+        if self.settings["cut_times"] < 1 or self.settings["cut_match"] not in line:
+            return None
+        self.settings["cut_times"] -= 1
+        return self.settings["cut_bytes"]
 
     async def answer_error(self, method, headers, client_reader, client_writer, record):
         if headers.get("expect", "").lower() == "100-continue":
@@ -214,9 +225,9 @@ class Proxy:
         client_writer.write(head)
         return record["status"], headers
 
-    async def pass_body(self, reader, writer, status, headers, answer_to=None):
+    async def pass_body(self, reader, writer, status, headers, answer_to=None, cut=None):
         """Streams a body as its headers frame it; writer None: reads and forgets it. answer_to: it is the answer's
-        body, to a request of that method."""
+        body, to a request of that method. cut: it breaks after so many bytes."""
         if answer_to is not None and (answer_to == "HEAD" or status in (204, 304)):
             length = 0
         elif "chunked" in headers.get("transfer-encoding", "").lower():
@@ -228,6 +239,10 @@ class Proxy:
             length = 0 if answer_to is None else sys.maxsize  # an answer without a length ends with the connection
         while length > 0:
             data = await reader.read(min(length, CHUNK_BYTES))
+            if cut is not None:
+                cut -= len(data)
+                if cut < 0:
+                    raise Broken
             if not data:
                 if length > CHUNK_BYTES and "content-length" not in headers:
                     break

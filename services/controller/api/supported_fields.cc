@@ -22,8 +22,6 @@ using google::protobuf::Message;
 using google::protobuf::Reflection;
 using google::protobuf::UnknownFieldSet;
 
-constexpr std::string_view kCopyOnly[] = {"COPY"};
-
 constexpr SupportedField kSupported[] = {
     {"request_id"},
     {"validate_only"},
@@ -31,10 +29,27 @@ constexpr SupportedField kSupported[] = {
     {"job.operation.no_op.duration"},
     {"job.operation.no_op.failure_fraction"},
     {"job.operation.put_object_tagging.tags"},
+    {"job.operation.delete_object_tagging"},
+    {"job.operation.change_object_tagging.add"},
+    {"job.operation.change_object_tagging.remove_keys"},
+    {"job.operation.delete_object.bypass_governance_retention"},
+    {"job.operation.undelete_object"},
+    {"job.operation.head_object"},
     {"job.operation.copy_object.target_bucket"},
     {"job.operation.copy_object.target_key_prefix"},
-    {"job.operation.copy_object.metadata_directive", kCopyOnly},
-    {"job.operation.copy_object.tagging_directive", kCopyOnly},
+    {"job.operation.copy_object.target_store"},
+    {"job.operation.copy_object.metadata_directive"},
+    {"job.operation.copy_object.new_metadata"},
+    {"job.operation.copy_object.tagging_directive"},
+    {"job.operation.copy_object.new_tags"},
+    {"job.operation.copy_object.storage_class"},
+    {"job.operation.copy_object.canned_acl"},
+    {"job.operation.copy_object.acl_grants"},
+    {"job.operation.copy_object.encryption"},
+    {"job.operation.copy_object.modified_since"},
+    {"job.operation.copy_object.unmodified_since"},
+    {"job.operation.copy_object.requester_pays"},
+    {"job.operation.copy_object.checksum_algorithm"},
     {"job.manifest.csv.location"},
     {"job.manifest.csv.etag"},
     {"job.manifest.csv.fields"},
@@ -45,6 +60,7 @@ constexpr SupportedField kSupported[] = {
     {"job.priority"},
     {"job.description"},
     {"job.confirmation_required"},
+    {"job.skip_confirmation"},
     {"job.failure_policy"},
     {"job.retry_policy"},
 };

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <set>
 
-#include "absl/strings/escaping.h"
 #include "common/clock/clock.h"
 #include "common/codec/task.h"
 #include "common/hash/sha256.h"
@@ -16,36 +15,15 @@
 #include "common/strings/strings.h"
 #include "services/controller/api/errors.h"
 #include "services/controller/api/supported_fields.h"
+#include "services/controller/api/validate_copy.h"
+#include "services/controller/api/validate_text.h"
 #include "services/controller/manifest/csv/csv_manifest.h"
 #include "services/controller/manifest/inline/inline_manifest.h"
 
 namespace drover {
 namespace {
 
-constexpr int kMaxInlineErrors = 50;   // objects of an inline manifest that an error names
-constexpr size_t kMaxShownValue = 64;  // bytes of a client's value in an error text
-
-// A client's text as an error shows it: escaped, cut, in quotes.
-std::string Show(std::string_view text) {
-  return StrCat(
-      "\"", CutText(absl::Utf8SafeCEscape(ToAbsl(text.substr(0, 4 * kMaxShownValue))), kMaxShownValue), "\"");
-}
-
-// Code points of a text that is valid UTF-8 (protobuf's parser saw to that).
-size_t CountChars(std::string_view text) {
-  return static_cast<size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
-}
-
-bool HasControlCharacter(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) {
-    return static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) == 0x7f;
-  });
-}
-
-bool IsPrintableAscii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
-}
+constexpr int kMaxInlineErrors = 50;  // objects of an inline manifest that an error names
 
 void CheckText(std::string_view path, std::string_view text, size_t max_chars, FieldErrors& errors) {
   const size_t chars = CountChars(text);
@@ -146,6 +124,7 @@ class Validator {
     }
     CheckText("job.description", job_.description(), kMaxDescriptionChars, errors_);
     CheckOperation();
+    CheckConfirmation();
     CheckManifest();
     if (job_.has_report()) CheckReport();
     CheckFailurePolicy();
@@ -197,11 +176,24 @@ class Validator {
       case v1::Operation::kPutObjectTagging:
         CheckTags(operation.put_object_tagging().tags(), path + ".put_object_tagging.tags");
         break;
+      case v1::Operation::kChangeObjectTagging:
+        CheckTagChange(operation.change_object_tagging(), path + ".change_object_tagging");
+        break;
       case v1::Operation::kCopyObject:
-        CheckCopy(*operation.mutable_copy_object(), path + ".copy_object");
+        CheckCopy(operation, *operation.mutable_copy_object(), path + ".copy_object");
         break;
-      default:  // refused before, by the list of supported fields
+      default:  // without parameters to check, or refused before, by the list of supported fields
         break;
+    }
+  }
+
+  // Jobs that delete wait for a person unless the request says otherwise.
+  void CheckConfirmation() {
+    if (job_.skip_confirmation() && job_.confirmation_required()) {
+      errors_.Add("job.skip_confirmation", "contradicts confirmation_required; set one of them");
+    }
+    if (job_.operation().has_delete_object() && !job_.skip_confirmation()) {
+      job_.set_confirmation_required(true);
     }
   }
 
@@ -224,42 +216,64 @@ class Validator {
     std::set<std::string> keys;
     for (int i = 0; i < tags.size(); ++i) {
       const std::string at = StrCat(path, "[", i, "]");
-      const size_t key_chars = CountChars(tags[i].key());
       const size_t value_chars = CountChars(tags[i].value());
-      if (key_chars < 1 || key_chars > kMaxTagKeyChars) {
-        errors_.Add(at + ".key", StrCat("must be 1 to ", kMaxTagKeyChars, " characters, has ", key_chars));
-      } else if (!keys.insert(tags[i].key()).second) {
-        errors_.Add(at + ".key", StrCat(Show(tags[i].key()), " occurs twice; each key may be there once"));
-      }
+      CheckTagKey(tags[i].key(), at + ".key", keys);
       if (value_chars > kMaxTagValueChars) {
         errors_.Add(at + ".value",
                     StrCat("must be at most ", kMaxTagValueChars, " characters, has ", value_chars));
       }
-      if (HasControlCharacter(tags[i].key())) errors_.Add(at + ".key", "must not contain control characters");
       if (HasControlCharacter(tags[i].value()))
         errors_.Add(at + ".value", "must not contain control characters");
     }
   }
 
-  void CheckCopy(v1::CopyObject& copy, const std::string& path) {
-    if (copy.target_bucket().empty() && copy.target_key_prefix().empty()) {
-      errors_.Add(path,
-                  "would copy each object onto itself with nothing changed, which the store refuses; set "
-                  "target_bucket or target_key_prefix");
+  // `keys` are those seen before; this one is added.
+  void CheckTagKey(const std::string& key, const std::string& path, std::set<std::string>& keys) {
+    const size_t chars = CountChars(key);
+    if (chars < 1 || chars > kMaxTagKeyChars) {
+      errors_.Add(path, StrCat("must be 1 to ", kMaxTagKeyChars, " characters, has ", chars));
+    } else if (!keys.insert(key).second) {
+      errors_.Add(path, StrCat(Show(key), " occurs twice; each key may be there once"));
     }
-    std::string why;
-    if (!copy.target_bucket().empty() && !IsValidBucketName(copy.target_bucket(), &why)) {
-      errors_.Add(path + ".target_bucket", StrCat(Show(copy.target_bucket()), " is no bucket name: ", why));
+    if (HasControlCharacter(key)) errors_.Add(path, "must not contain control characters");
+  }
+
+  void CheckTagChange(const v1::ChangeObjectTagging& change, const std::string& path) {
+    if (change.add().empty() && change.remove_keys().empty()) {
+      errors_.Add(path, "would change nothing; give tags to add or keys to remove");
     }
-    if (copy.target_key_prefix().size() > kMaxTargetPrefixBytes) {
-      errors_.Add(path + ".target_key_prefix", StrCat("must be at most ", kMaxTargetPrefixBytes,
-                                                      " bytes, has ", copy.target_key_prefix().size()));
+    CheckTags(change.add(), path + ".add");
+    if (change.remove_keys_size() > kMaxRemovedTagKeys) {
+      errors_.Add(path + ".remove_keys",
+                  StrCat("at most ", kMaxRemovedTagKeys, " keys, got ", change.remove_keys_size()));
+      return;
     }
-    if (copy.target_key_prefix().find('\0') != std::string::npos) {
-      errors_.Add(path + ".target_key_prefix", "must not contain NUL");
+    // A tag that is added and removed: which of the two?
+    std::set<std::string> keys;
+    for (const v1::Tag& tag : change.add()) keys.insert(tag.key());
+    for (int i = 0; i < change.remove_keys_size(); ++i) {
+      CheckTagKey(change.remove_keys(i), StrCat(path, ".remove_keys[", i, "]"), keys);
     }
-    copy.set_metadata_directive(v1::CopyObject::COPY);
-    copy.set_tagging_directive(v1::CopyObject::COPY);
+  }
+
+  void CheckCopy(const v1::Operation& operation, v1::CopyObject& copy, const std::string& path) {
+    CopySurroundings around;
+    out_.min_revision = CopyRevision(copy);
+    if (!copy.target_store().empty() && copy.target_store() != operation.store()) {
+      around.across_stores = true;
+      const StoreConfig* target = UseStore(path + ".target_store", copy.target_store(), /*s3_only=*/true);
+      const StoreConfig* source = stores_.Find(operation.store());
+      around.same_objects =
+          target != nullptr && source != nullptr && target->Fingerprint() == source->Fingerprint();
+      if (target != nullptr) out_.worker_stores.push_back(copy.target_store());
+    }
+    const v1::Manifest& manifest = job_.manifest();
+    around.versions =
+        (manifest.inline_().objects_size() > 0 && !manifest.inline_().objects(0).version_id().empty()) ||
+        std::count(manifest.csv().fields().begin(), manifest.csv().fields().end(),
+                   v1::MANIFEST_FIELD_VERSION_ID) > 0;
+    CheckTags(copy.new_tags(), path + ".new_tags");
+    CheckCopyObject(copy, around, path, errors_);
   }
 
   void CheckManifest() {
@@ -406,6 +420,14 @@ class Validator {
 
   void CheckFailurePolicy() {
     v1::FailurePolicy& policy = *job_.mutable_failure_policy();
+    if (policy.disabled()) {
+      if (policy.has_failed_fraction() || policy.has_minimum_executed() || policy.has_failed_tasks() ||
+          policy.action() != v1::FailurePolicy::ACTION_UNSPECIFIED) {
+        errors_.Add("job.failure_policy.disabled", "goes with no other field of the policy");
+      }
+      out_.failure_policy.enabled = false;
+      return;
+    }
     if (!policy.has_failed_fraction()) policy.set_failed_fraction(kDefaultFailedFraction);
     if (!policy.has_minimum_executed()) policy.set_minimum_executed(kDefaultMinimumExecuted);
     if (policy.action() == v1::FailurePolicy::ACTION_UNSPECIFIED) policy.set_action(v1::FailurePolicy::FAIL);
@@ -417,17 +439,15 @@ class Validator {
       errors_.Add("job.failure_policy.minimum_executed",
                   StrCat("must be at least 1, got ", policy.minimum_executed()));
     }
+    if (policy.failed_tasks() < 0) {
+      errors_.Add("job.failure_policy.failed_tasks",
+                  StrCat("must be 0 or more, got ", policy.failed_tasks()));
+    }
     out_.failure_policy.enabled = true;
     out_.failure_policy.failed_fraction = policy.failed_fraction();
     out_.failure_policy.minimum_executed = policy.minimum_executed();
-    if (policy.disabled()) {
-      if (policy.has_failed_fraction() || policy.has_minimum_executed() || policy.has_failed_tasks() ||
-          policy.action() != v1::FailurePolicy::ACTION_UNSPECIFIED) {
-        errors_.Add("job.failure_policy.disabled", "goes with no other field of the policy");
-      }
-      out_.failure_policy.enabled = false;
-      return;
-    }
+    if (policy.has_failed_tasks()) out_.failure_policy.failed_tasks = policy.failed_tasks();
+    out_.failure_policy.pause = policy.action() == v1::FailurePolicy::PAUSE;
   }
 
   void CheckRetryPolicy() {
@@ -439,15 +459,9 @@ class Validator {
                   StrCat("must be 1 to ", kMaxMaxAttempts, ", got ", policy.max_attempts()));
     }
     const bool has_initial = policy.has_initial_backoff();
-    if (policy.failed_tasks() < 0) {
-      errors_.Add("job.failure_policy.failed_tasks",
-                  StrCat("must be 0 or more, got ", policy.failed_tasks()));
-    }
     const bool has_most = policy.has_max_backoff();
     const bool has_timeout = policy.has_unavailable_timeout();
     const absl::Duration initial =
-    if (policy.has_failed_tasks()) out_.failure_policy.failed_tasks = policy.failed_tasks();
-    out_.failure_policy.pause = policy.action() == v1::FailurePolicy::PAUSE;
         CheckDuration(path + ".initial_backoff", has_initial, policy.mutable_initial_backoff(),
                       kDefaultInitialBackoff, absl::Milliseconds(10), absl::Seconds(60), errors_);
     // Left out, the longest wait is never below a first wait that was given, and the first never above the
@@ -532,19 +546,6 @@ absl::StatusOr<int> ValidatePageSize(int32_t page_size) {
                   StrCat("must be 1 to ", kMaxPageSize, " (0: ", kDefaultPageSize, "), got ", page_size));
 }
 
-absl::StatusOr<std::vector<lifecycle::State>> ValidateStates(
-    const google::protobuf::RepeatedField<int>& states) {
-  std::vector<lifecycle::State> out;
-  for (int i = 0; i < states.size(); ++i) {
-    const std::optional<lifecycle::State> state = lifecycle::StateFromNumber(states[i]);
-    if (!state.has_value())
-      return OneField(StrCat("states[", i, "]"), StrCat(states[i], " is no state of a job"));
-    out.push_back(*state);
-  }
-  return out;
-}
-
-}  // namespace drover
 absl::StatusOr<OutcomeQuery> ValidateOutcomeQuery(const v1::ListTaskOutcomesRequest& request) {
   DROVER_RETURN_IF_ERROR(ValidateJobId(request.job_id()));
   FieldErrors errors;
@@ -562,3 +563,16 @@ absl::StatusOr<OutcomeQuery> ValidateOutcomeQuery(const v1::ListTaskOutcomesRequ
   return query;
 }
 
+absl::StatusOr<std::vector<lifecycle::State>> ValidateStates(
+    const google::protobuf::RepeatedField<int>& states) {
+  std::vector<lifecycle::State> out;
+  for (int i = 0; i < states.size(); ++i) {
+    const std::optional<lifecycle::State> state = lifecycle::StateFromNumber(states[i]);
+    if (!state.has_value())
+      return OneField(StrCat("states[", i, "]"), StrCat(states[i], " is no state of a job"));
+    out.push_back(*state);
+  }
+  return out;
+}
+
+}  // namespace drover

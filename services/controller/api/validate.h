@@ -27,7 +27,8 @@
 
 namespace drover {
 
-// Limits of a request, with those of keys and version ids in common/codec/task.h; docs/api.md lists them.
+// Limits of a request, with those of keys and version ids in common/codec/task.h and of copies in
+// validate_copy.h; docs/api.md lists them.
 // Characters are Unicode code points.
 inline constexpr size_t kMaxRequestIdBytes = 64;
 inline constexpr size_t kMaxDescriptionChars = 256;
@@ -35,8 +36,8 @@ inline constexpr size_t kMaxReasonChars = 256;
 inline constexpr int kMaxTags = 10;
 inline constexpr size_t kMaxTagKeyChars = 128;
 inline constexpr size_t kMaxTagValueChars = 256;
+inline constexpr int kMaxRemovedTagKeys = 100;
 inline constexpr size_t kMaxEtagBytes = 256;
-inline constexpr size_t kMaxTargetPrefixBytes = 512;
 inline constexpr size_t kMaxReportPrefixBytes = 512;
 inline constexpr absl::Duration kMaxNoOpDuration = absl::Seconds(60);
 
@@ -78,10 +79,10 @@ absl::Status ValidatePriority(int32_t priority);
 absl::StatusOr<int> ValidatePageSize(int32_t page_size);
 inline constexpr int kDefaultPageSize = 100;
 inline constexpr int kMaxPageSize = 1000;
-// The states asked for. INVALID_ARGUMENT on field states for a value that is no state.
 // What a ListTaskOutcomesRequest asks for, but for its page. INVALID_ARGUMENT with every field that is wrong:
 // job_id; error_code over kMaxOutcomeCodeChars; key_prefix over kMaxKeyBytes.
 absl::StatusOr<OutcomeQuery> ValidateOutcomeQuery(const v1::ListTaskOutcomesRequest& request);
+// The states asked for. INVALID_ARGUMENT on field states for a value that is no state.
 absl::StatusOr<std::vector<lifecycle::State>> ValidateStates(
     const google::protobuf::RepeatedField<int>& states);
 

@@ -43,6 +43,7 @@ struct Executor::Job {
   std::string user_agent;
   OperationMetrics metrics;
   StoreRequestMetrics requests;
+  StoreRequestMetrics target_requests;           // of a second store
   std::deque<std::shared_ptr<Lease>> startable;  // leases with something to start
   int64_t in_flight = 0;                         // groups
   int64_t unfinished = 0;                        // tasks not reported
@@ -101,12 +102,13 @@ class Executor::Context final : public OperationContext {
     if (absl::Status status = failpoint::HitStatus("worker.before_request"); !status.ok()) co_return status;
     if (group_.cancel->cancelled() || !executor_.report_->MayRequest())
       co_return absl::CancelledError("fenced");
-    request.user_agent = group_.job->user_agent;
     // It may wait for a connection yet, and the machine may sleep meanwhile.
     request.may_write = [this] { return executor_.report_->MayRequest(); };
+    request.user_agent = group_.job->user_agent;
     const absl::Duration start = executor_.clock_.Elapsed();
     absl::StatusOr<S3Response> answer = co_await store.Send(std::move(request), &*group_.cancel);
-    const StoreRequestMetrics& metrics = group_.job->requests;
+    const bool to_target = store.config().name == group_.job->operation->target_store();
+    const StoreRequestMetrics& metrics = to_target ? group_.job->target_requests : group_.job->requests;
     const size_t status_class =
         answer.ok() ? std::min<size_t>(static_cast<size_t>(answer->status) / 100, 5) : 0;
     metrics.by_class[status_class].Add();
@@ -180,6 +182,9 @@ absl::Status Executor::SetJob(const v1::JobContext& context) {
       slot->metrics = OperationMetrics(*metrics_, made->name);
       if (!slot->operation->store().empty()) {
         slot->requests = StoreRequestMetrics(*metrics_, slot->operation->store(), made->name);
+      }
+      if (!slot->operation->target_store().empty()) {
+        slot->target_requests = StoreRequestMetrics(*metrics_, slot->operation->target_store(), made->name);
       }
     }
   }

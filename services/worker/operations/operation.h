@@ -103,6 +103,8 @@ class Operation {
   virtual Limits limits() const = 0;
   // The store it sends requests to: a label of metrics; "" if none.
   virtual std::string_view store() const { return {}; }
+  // A second store that it sends requests to; "" if none.
+  virtual std::string_view target_store() const { return {}; }
   // Runs a group of 1 to limits().max_tasks tasks. `result` comes in empty. Everything borrowed stays valid
   // until it completes. Exceptions count as a failure of each task.
   virtual boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context,

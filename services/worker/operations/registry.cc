@@ -16,7 +16,7 @@ absl::Span<const OperationType> OperationTypes() {
   static constexpr OperationType kTypes[] = {
       {"no_op", 1, v1::Operation::kNoOp, MakeNoOp},
       {"put_object_tagging", 1, v1::Operation::kPutObjectTagging, MakePutObjectTagging},
-      {"copy_object", 1, v1::Operation::kCopyObject, MakeCopyObject},
+      {"copy_object", 2, v1::Operation::kCopyObject, MakeCopyObject},
       {"delete_object_tagging", 1, v1::Operation::kDeleteObjectTagging, MakeDeleteObjectTagging},
       {"change_object_tagging", 1, v1::Operation::kChangeObjectTagging, MakeChangeObjectTagging},
       {"delete_object", 1, v1::Operation::kDeleteObject, MakeDeleteObject},

@@ -829,6 +829,136 @@ class CountingSink : public HttpBodySink {
   size_t sent_after_pause = 0;
 };
 
+// Gives `pieces` of the body one after the other; then, if there is one, its error.
+class ScriptedSource : public HttpBodySource {
+ public:
+  explicit ScriptedSource(asio::io_context& io) : timer(io) {}
+  uint64_t size() const override { return announced; }
+  asio::awaitable<absl::StatusOr<std::string_view>> Next() override {
+    ++asked;
+    if (pause > absl::ZeroDuration()) {
+      timer.expires_after(absl::ToChronoMilliseconds(pause));
+      co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    }
+    if (next == pieces.size()) co_return error;
+    co_return std::string_view(pieces[next++]);
+  }
+  asio::steady_timer timer;
+  std::vector<std::string> pieces;
+  uint64_t announced = 0;
+  absl::Status error = absl::DataLossError("no more");
+  absl::Duration pause;
+  size_t next = 0;
+  int asked = 0;
+};
+
+HttpRequest PutFrom(HttpBodySource& source, const TestServer& server) {
+  HttpRequest request;
+  request.host = "127.0.0.1";
+  request.port = server.port();
+  request.method = "PUT";
+  request.target = "/";
+  request.source = &source;
+  return request;
+}
+
+TEST_F(HttpClientTest, SendsABodyPieceByPieceAndWithoutATimeoutWhileTheSourceIsSlow) {
+  TestServer server([](Peer& peer) {
+    while (peer.ReadRequest()) peer.Answer(200, peer.body());
+  });
+  Make({.idle_timeout = absl::Milliseconds(300)});
+  for (const bool consent : {false, true}) {
+    ScriptedSource source(io_);
+    source.pieces = {"one ", std::string(100'000, 'x'), " end"};
+    source.announced = 100'008;
+    source.pause = absl::Milliseconds(500);
+    HttpRequest request = PutFrom(source, server);
+    request.expect_continue = consent;
+    const auto response = Send(std::move(request));
+    ASSERT_TRUE(response.ok()) << response.status();
+    EXPECT_EQ(response->body, "one " + std::string(100'000, 'x') + " end");
+    EXPECT_EQ(source.asked, 3);
+  }
+  EXPECT_EQ(server.connections(), 1);
+}
+
+TEST_F(HttpClientTest, EndsWithTheSourcesErrorAndTheServerGetsNoWholeRequest) {
+  std::atomic<int> whole{0};
+  TestServer server([&](Peer& peer) {
+    while (peer.ReadRequest()) {
+      ++whole;
+      peer.Answer(200, "");
+    }
+  });
+  Make();
+  ScriptedSource source(io_);
+  source.pieces = {"half"};
+  source.announced = 8;
+  const auto response = Send(PutFrom(source, server));
+  EXPECT_EQ(response.status(), absl::DataLossError("no more"));
+  EXPECT_EQ(source.asked, 2);
+  EXPECT_TRUE(Send(Get(server)).ok());
+  EXPECT_EQ(server.connections(), 2) << "a connection with half a request on it carries no other";
+  EXPECT_EQ(whole, 1);
+}
+
+TEST_F(HttpClientTest, RefusesPiecesThatDoNotMakeUpTheSizeAnnounced) {
+  TestServer server(Obliging);
+  Make();
+  for (const char* piece : {"", "too long"}) {
+    ScriptedSource source(io_);
+    source.pieces = {piece};
+    source.announced = 4;
+    const auto response = Send(PutFrom(source, server));
+    const auto error = GetHttpError(response.status());
+    ASSERT_TRUE(error.has_value()) << response.status();
+    EXPECT_EQ(error->kind, HttpErrorKind::kInvalidRequest);
+  }
+}
+
+TEST_F(HttpClientTest, TriesOnceMoreOnlyWhileTheSourceIsUntouched) {
+  for (const bool consent : {true, false}) {
+    TestServer server([](Peer& peer) {
+      // The first connection is good for one request, and dead at the second.
+      if (!peer.ReadRequest()) return;
+      peer.Answer(200, "");
+      if (peer.number() == 0) {
+        if (peer.ReadHead()) peer.Reset();
+        return;
+      }
+      while (peer.ReadRequest()) peer.Answer(200, peer.body());
+    });
+    Make();
+    ASSERT_TRUE(Send(Get(server)).ok());
+    ScriptedSource source(io_);
+    source.pieces = {std::string(1 << 20, 'x')};
+    source.announced = 1 << 20;
+    HttpRequest request = PutFrom(source, server);
+    request.expect_continue = consent;
+    const auto response = Send(std::move(request));
+    EXPECT_EQ(response.ok(), consent) << response.status();
+    EXPECT_EQ(source.asked, 1);
+    EXPECT_EQ(client_->counters().stale_retries, consent ? 1u : 0u);
+  }
+}
+
+TEST_F(HttpClientTest, TakesNoSuccessOfABodyThatTheServerDidNotRead) {
+  TestServer server([](Peer& peer) {
+    while (peer.ReadHead()) peer.Answer(200, "");
+  });
+  Make();
+  ScriptedSource source(io_);
+  source.pieces = {"body"};
+  source.announced = 4;
+  HttpRequest request = PutFrom(source, server);
+  request.expect_continue = true;
+  const auto response = Send(std::move(request));
+  const auto error = GetHttpError(response.status());
+  ASSERT_TRUE(error.has_value()) << response.status();
+  EXPECT_EQ(error->kind, HttpErrorKind::kConnectionLost);
+  EXPECT_EQ(source.asked, 0);
+}
+
 TEST_F(HttpClientTest, StreamsABodyWithBackPressureAndWithoutATimeoutWhileTheSinkIsSlow) {
   constexpr size_t kSize = 64 << 20;
   std::atomic<size_t> sent{0};

@@ -177,6 +177,17 @@ TEST(S3Text, EncodesCopySourceAndTagging) {
   EXPECT_EQ(EncodeTagging({}), "");
 }
 
+TEST(S3Text, ReadsTheTagsThatItWrites) {
+  const std::vector<std::pair<std::string, std::string>> tags = {
+      {"a b", "<&>\"'"}, {"ä", ""}, {"blank", "  "}};
+  EXPECT_EQ(ParseTagging(TaggingXml(tags)), tags);
+  EXPECT_EQ(ParseTagging("<?xml version=\"1.0\"?><x:Tagging xmlns:x=\"u\"><x:TagSet/></x:Tagging>"),
+            (std::vector<std::pair<std::string, std::string>>()));
+  for (const char* other : {"", "no XML", "<Error/>", "<Tagging><TagSet><Tag>", "<TagSet/>"}) {
+    EXPECT_FALSE(ParseTagging(other).has_value()) << other;
+  }
+}
+
 TEST(S3Text, EscapesXml) {
   EXPECT_EQ(XmlEscape("a<b>&\"'\r\n\t\x01"), "a&lt;b&gt;&amp;&quot;&apos;&#13;&#10;&#9;\xEF\xBF\xBD");
   EXPECT_EQ(TaggingXml({{"k<", "v&"}}),

@@ -126,6 +126,46 @@ TEST_F(ValidateTest, PinsTheFingerprintOfEveryStoreTheJobUses) {
   EXPECT_THAT(valid->worker_stores, ElementsAre("main"));
 }
 
+TEST_F(ValidateTest, ACopyToAnotherStorePinsItAndNeedsWorkersThatReachIt) {
+  const absl::StatusOr<ValidJob> valid = Validate([](auto& r) { Copy(r).set_target_store("other"); });
+  ASSERT_TRUE(valid.ok()) << valid.status();
+  EXPECT_EQ(valid->stores.at("other"), stores_.Find("other")->Fingerprint());
+  EXPECT_THAT(valid->worker_stores, ElementsAre("main", "other"));
+  EXPECT_EQ(valid->min_revision, 2);
+  // Its own name is no other store.
+  const auto own = Validate([](auto& r) {
+    Copy(r).set_target_store("main");
+    Copy(r).set_target_bucket("copies");
+  });
+  ASSERT_TRUE(own.ok()) << own.status();
+  EXPECT_THAT(own->worker_stores, ElementsAre("main"));
+  const std::string path = "job.operation.copy_object";
+  EXPECT_THAT(Wrong([](auto& r) { Copy(r).set_target_store("main"); }), ElementsAre(path));
+  EXPECT_THAT(Wrong([](auto& r) {
+                Copy(r).set_target_store("nowhere");
+                Copy(r).set_target_bucket("copies");
+              }),
+              ElementsAre(path + ".target_store"));
+  EXPECT_THAT(Wrong([](auto& r) { Copy(r).set_target_store("local"); }), ElementsAre(path + ".target_store"));
+}
+
+TEST_F(ValidateTest, ACopyOntoItselfMayBringOldVersionsBack) {
+  EXPECT_THAT(Wrong([](auto& r) {
+                Copy(r);
+                for (const auto field :
+                     {v1::MANIFEST_FIELD_BUCKET, v1::MANIFEST_FIELD_KEY, v1::MANIFEST_FIELD_VERSION_ID}) {
+                  Csv(r).add_fields(field);
+                }
+              }),
+              IsEmpty());
+  EXPECT_THAT(Wrong([](auto& r) {
+                Copy(r).set_target_bucket("copies");
+                Copy(r).set_tagging_directive(v1::CopyObject::REPLACE);
+                Copy(r).add_new_tags();
+              }),
+              ElementsAre("job.operation.copy_object.new_tags[0].key"));
+}
+
 TEST_F(ValidateTest, ANoOpNeedsNoStoreAndMayNameOne) {
   const auto without = Validate([](auto& r) {
     Operation(r).clear_store();
@@ -238,6 +278,59 @@ TEST_F(ValidateTest, Tags) {
               IsEmpty());
   EXPECT_THAT(Wrong([](auto& r) { SetTags(r, {{std::string(129, 'k'), std::string(257, 'v')}}); }),
               ElementsAre(path + "[0].key", path + "[0].value"));
+}
+
+TEST_F(ValidateTest, ChangesOfTags) {
+  const std::string path = "job.operation.change_object_tagging";
+  const auto change = [](auto& r) -> v1::ChangeObjectTagging& {
+    return *Operation(r).mutable_change_object_tagging();
+  };
+  EXPECT_THAT(Wrong([&](auto& r) { change(r); }), ElementsAre(path));
+  EXPECT_THAT(Wrong([&](auto& r) { change(r).add_add()->set_key("a"); }), IsEmpty());
+  EXPECT_THAT(Wrong([&](auto& r) { change(r).add_remove_keys("a"); }), IsEmpty());
+  EXPECT_THAT(Wrong([&](auto& r) { change(r).add_add(); }), ElementsAre(path + ".add[0].key"));
+  EXPECT_THAT(Wrong([&](auto& r) {
+                for (int i = 0; i < 11; ++i) change(r).add_add()->set_key(StrCat("k", i));
+              }),
+              ElementsAre(path + ".add"));
+  EXPECT_THAT(Wrong([&](auto& r) {
+                for (const char* key : {"b", "", "b", "a", "x\ny"}) change(r).add_remove_keys(key);
+                change(r).add_remove_keys(std::string(129, 'k'));
+                change(r).add_add()->set_key("a");
+              }),
+              ElementsAre(path + ".remove_keys[1]", path + ".remove_keys[2]", path + ".remove_keys[3]",
+                          path + ".remove_keys[4]", path + ".remove_keys[5]"));
+  const auto many = [&](int keys) {
+    return Wrong([&](auto& r) {
+      for (int i = 0; i < keys; ++i) change(r).add_remove_keys(StrCat("k", i));
+    });
+  };
+  EXPECT_THAT(many(100), IsEmpty());
+  EXPECT_THAT(many(101), ElementsAre(path + ".remove_keys"));
+}
+
+TEST_F(ValidateTest, JobsThatDeleteAreConfirmedUnlessTheySayOtherwise) {
+  const auto confirmed = [&](const Edit& edit) {
+    const absl::StatusOr<ValidJob> valid = Validate(edit);
+    EXPECT_TRUE(valid.ok()) << valid.status();
+    return valid.ok() && valid->job.confirmation_required();
+  };
+  EXPECT_TRUE(confirmed([](auto& r) { Operation(r).mutable_delete_object(); }));
+  EXPECT_TRUE(confirmed([](auto& r) {
+    Operation(r).mutable_delete_object();
+    r.mutable_job()->set_confirmation_required(true);
+  }));
+  EXPECT_FALSE(confirmed([](auto& r) {
+    Operation(r).mutable_delete_object();
+    r.mutable_job()->set_skip_confirmation(true);
+  }));
+  EXPECT_FALSE(confirmed([](auto& r) { Operation(r).mutable_delete_object_tagging(); }));
+  EXPECT_FALSE(confirmed([](auto& r) { r.mutable_job()->set_skip_confirmation(true); }));
+  EXPECT_THAT(Wrong([](auto& r) {
+                r.mutable_job()->set_skip_confirmation(true);
+                r.mutable_job()->set_confirmation_required(true);
+              }),
+              ElementsAre("job.skip_confirmation"));
 }
 
 TEST_F(ValidateTest, Copies) {
@@ -434,11 +527,11 @@ TEST_F(ValidateTest, NamesAllWrongFieldsAtOnce) {
 
 TEST_F(ValidateTest, WhatIsNotCarriedOutIsSaidBeforeWhatIsWrong) {
   const auto valid = Validate([](auto& r) {
-    Operation(r).mutable_delete_object();
+    Operation(r).mutable_restore_object();
     r.clear_request_id();
   });
   EXPECT_EQ(valid.status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(FieldPaths(valid.status()), Contains("job.operation.delete_object"));
+  EXPECT_THAT(FieldPaths(valid.status()), Contains("job.operation.restore_object"));
 }
 
 TEST(ValidateOthers, JobIds) {
