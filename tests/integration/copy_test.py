@@ -89,7 +89,8 @@ class CopyTest(job_oracles.JobTestCase):
         self.assertEqual({"a": ("succeeded", "200", "")}, self.run_copy(
             ["a"], target_bucket=self.target, metadata_directive="REPLACE",
             new_metadata={"content_type": "text/x-new", "cache_control": "max-age=7",
-                          "content_disposition": "inline; x=\"y\"", "content_encoding": "br", "content_language": "de", "expires": "2030-01-02T03:04:05Z",
+                          "content_disposition": "inline; x=\"y\"", "content_encoding": "br",
+                          "content_language": "de", "expires": "2030-01-02T03:04:05Z",
                           "user_metadata": {"name": "a value", "empty": "", "x-y.z0": "=?&"}}))
         copy = self.s3.head_object(Bucket=self.target, Key="a")
         self.assertEqual(("text/x-new", "max-age=7", "inline; x=\"y\"", "br", "de"),
