@@ -103,6 +103,9 @@ TEST_P(DecompressorTest, SeesDamage) {
   std::string damaged = packed;
   damaged[damaged.size() - (GetParam() == Compression::kGzip ? 6 : 2)] ^= 1;  // the checksum
   ExpectRefused(Unpack(damaged), kInvalid, "is damaged: ");
+  damaged = packed;
+  damaged.replace(12, 50, 50, '\xff');  // the tables of its codes
+  ExpectRefused(Unpack(damaged), kInvalid, "is damaged: ");
 }
 
 TEST_P(DecompressorTest, HostileBytesGiveAnErrorOrBoundedContent) {
