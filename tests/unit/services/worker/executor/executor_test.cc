@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
 
 #include "tests/unit/services/worker/testing.h"
 
@@ -29,7 +30,10 @@ using ::testing::UnorderedElementsAre;
 class FakeReport final : public LeaseReport {
  public:
   bool MayStart() override { return may_start && may_request; }
-  bool MayRequest() override { return may_request; }
+  bool MayRequest() override {
+    if (looks_left.has_value() && (*looks_left)-- == 0) may_request = false;
+    return may_request;
+  }
   void Succeeded(int64_t lease_id, uint32_t first, uint32_t end) override {
     ++calls;
     for (uint32_t index = first; index < end; ++index) Once(lease_id, index);
@@ -47,6 +51,7 @@ class FakeReport final : public LeaseReport {
 
   bool may_start = true;
   bool may_request = true;
+  std::optional<int> looks_left;  // then MayRequest says no
   int64_t calls = 0;
   std::map<int64_t, TaskSet> succeeded;
   std::map<int64_t, std::vector<Outcome>> finished;
@@ -559,6 +564,33 @@ TEST_F(ExecutorTest, ALostLeaseStopsAndReportsNothingMore) {
   EXPECT_EQ(report_.succeeded[2], TaskSet::All(2));
   EXPECT_EQ(executor_->unfinished(), 0);
 }
+TEST_F(ExecutorTest, ARequestIsNotWrittenIfTheFenceFallsWhileItWaitsForItsConnection) {
+  const auto http = *HttpClient::Create(io_, clock_, {});
+  boost::asio::ip::tcp::acceptor server(io_, {boost::asio::ip::address_v4::loopback(), 0});
+  StoreConfig config;
+  config.origin.host = "127.0.0.1";
+  config.origin.port = server.local_endpoint().port();
+  config.path_style = true;
+  S3Client store(config, *http, clock_);
+  bool cancelled = false;
+  scripts_["a"] = [&](const TaskGroup&, OperationContext& context,
+                      GroupResult& result) -> boost::asio::awaitable<void> {
+    S3Request request;
+    request.method = "GET";
+    request.bucket = "bucket";
+    const absl::StatusOr<S3Response> answer = co_await context.Send(store, std::move(request));
+    cancelled = absl::IsCancelled(answer.status());
+    if (std::optional<Attempt> attempt = AttemptOf(answer, absl::Now())) result.Set(0, *std::move(attempt));
+  };
+  Job("a");
+  Lease(1, "a", 1);
+  // The look before the request passes; the one at its write, when it has a connection, does not.
+  report_.looks_left = 1;
+  for (int i = 0; i < 1000 && !cancelled; ++i) io_.run_one_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(cancelled);
+  EXPECT_EQ(report_.calls, 0) << "the task waits, as if it had not been started";
+}
+
 
 TEST_F(ExecutorTest, ALostLeaseWhoseTasksWaitForARetryIsForgotten) {
   scripts_["a"] = [](const TaskGroup&, OperationContext&,
