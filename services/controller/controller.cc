@@ -19,6 +19,7 @@
 #include "services/controller/duties/duty_runner.h"
 #include "services/controller/janitor/janitor.h"
 #include "services/controller/manifest/prepare_handler.h"
+#include "services/controller/metrics/controller_metrics.h"
 #include "services/controller/outcome/gatherer.h"
 #include "services/controller/report/finish_handler.h"
 #include "services/controller/report/report_file_handler.h"
@@ -29,8 +30,8 @@
 namespace drover {
 namespace {
 
-// Once the workers have gone: for what was received to be recorded, for duties to be handed back, for calls to
-// end. kStopTail leaves some seconds beside them, for whatever waits for the database.
+// Once the workers have gone: for what was received to be recorded, for duties to be handed back, for calls
+// to end. kStopTail leaves some seconds beside them, for whatever waits for the database.
 constexpr absl::Duration kRecordBound = absl::Seconds(5);
 constexpr absl::Duration kDutiesBound = absl::Seconds(5);
 constexpr absl::Duration kServerBound = absl::Seconds(1);
@@ -74,6 +75,13 @@ struct Controller::Impl {
     if (duties) duties->Wake();
   }
 
+  void CountRecorded(const JobId& job_id, const SegmentWrite& segment) {
+    const auto info = jobs->Get(job_id);
+    const std::string_view operation = info.ok() ? std::string_view((*info)->operation) : kOtherLabelValue;
+    metrics.counter("drover_tasks_recorded_total", {operation, "succeeded"}).Add(segment.succeeded);
+    metrics.counter("drover_tasks_recorded_total", {operation, "failed"}).Add(segment.failed);
+  }
+
   void BuildDispatch(const std::string& name);
   void BuildDuties(const std::string& name);
   absl::Status Serve();
@@ -112,8 +120,6 @@ void Controller::Impl::BuildDispatch(const std::string& name) {
   GathererMetrics gatherer_metrics{
       .group_segments = metrics.histogram("drover_record_group_segments"),
       .commit_seconds = metrics.histogram("drover_record_commit_seconds"),
-      .tasks_succeeded = metrics.counter("drover_tasks_recorded_total", {"succeeded"}),
-      .tasks_failed = metrics.counter("drover_tasks_recorded_total", {"failed"}),
       .retries = metrics.counter("drover_record_retries_total"),
       .rejected = metrics.counter("drover_record_rejected_total"),
   };
@@ -124,6 +130,7 @@ void Controller::Impl::BuildDispatch(const std::string& name) {
   };
   hooks.recorded = [this](const JobId& job_id, const SegmentWrite& segment, SegmentResult result, bool over) {
     fleet->OnRecorded(job_id, segment, result, over);
+    if (result == SegmentResult::kRecorded) CountRecorded(job_id, segment);
     if (result == SegmentResult::kAlready && !over) {
       // Recorded by another controller: what was recorded under this number need not be what this worker sent
       // here.
@@ -182,7 +189,12 @@ void Controller::Impl::BuildDispatch(const std::string& name) {
 }
 
 void Controller::Impl::BuildDuties(const std::string& name) {
-  store_provider = std::make_unique<StoreProvider>(stores);
+  store_provider = std::make_unique<StoreProvider>(
+      stores,
+      [this](std::string_view store, std::string_view method, int status, absl::Duration took, bool retry) {
+        CountStoreRequest(metrics, store, method, status, took, retry);
+      },
+      clock);
   const auto changed = [this](const JobId& job_id) { JobChanged(job_id); };
   prepare = MakePrepareHandler({.unavailable_limit = config.manifest_timeout}, *storage, *store_provider,
                                clock, changed);
@@ -208,18 +220,17 @@ absl::Status Controller::Impl::Serve() {
   ApiHooks hooks;
   hooks.job_changed = [this](const JobId& job_id) { JobChanged(job_id); };
   hooks.job_created = [this] { duties->Wake(); };
-  api = std::make_unique<Api>(ApiOptions{.storage = *storage,
-                                         .stores = stores,
-                                         .clock = clock,
-                                         .random = random,
-                                         .hooks = std::move(hooks),
-                                         .call_threads = config.call_threads,
-                                         .head = [this](const StoreConfig& config, const ObjectRef& ref)
-                                             -> absl::StatusOr<ObjectInfo> {
-                                           DROVER_ASSIGN_OR_RETURN(ObjectStore * store,
-                                                                   store_provider->Get(config.name));
-                                           return store->Head(ref);
-                                         }});
+  api = std::make_unique<Api>(ApiOptions{
+      .storage = *storage,
+      .stores = stores,
+      .clock = clock,
+      .random = random,
+      .hooks = std::move(hooks),
+      .call_threads = config.call_threads,
+      .head = [this](const StoreConfig& config, const ObjectRef& ref) -> absl::StatusOr<ObjectInfo> {
+        DROVER_ASSIGN_OR_RETURN(ObjectStore * store, store_provider->Get(config.name));
+        return store->Head(ref);
+      }});
   worker_service = MakeWorkerService(*fleet, *dispatcher, config.max_streams);
   grpc::ServerBuilder builder;
   api->Register(builder);
@@ -296,20 +307,8 @@ absl::StatusOr<std::unique_ptr<Controller>> Controller::Start(const ControllerCo
 
 bool Controller::Stop() {
   LogInfo("controller.draining");
-  impl_->metrics.gauge("drover_draining").Set(1);
-  // Workers first: they take their leases elsewhere while outcomes still get recorded here.
-  impl_->dispatcher->Drain(impl_->config.drain_timeout);
-  impl_->api->Shutdown();
-  impl_->gatherer->Shutdown(kRecordBound);
-  const bool ended = impl_->duties->Shutdown(kDutiesBound);
-  impl_->server->Shutdown(std::chrono::system_clock::now() + absl::ToChronoSeconds(kServerBound));
-  impl_->dispatcher->Shutdown();
-  impl_->janitor->Shutdown();
-  {
-    MutexLock lock(&impl_->mu);
-    impl_->stopping = true;
-  // The parts' bounds don't hold where a thread waits for a database that does not answer: this one does. What
-  // is left undone then is what a crash would leave.
+  // The parts' bounds don't hold where a thread waits for a database that does not answer: this one does.
+  // What is left undone then is what a crash would leave.
   Mutex mu;
   CondVar changed;
   bool stopped = false;
@@ -334,6 +333,18 @@ bool Controller::Stop() {
 bool Controller::StopParts() {
   // Nobody is to be sent here any more, while those who are here are still served.
   impl_->api->StopServing();
+  impl_->metrics.gauge("drover_draining").Set(1);
+  // Workers first: they take their leases elsewhere while outcomes still get recorded here.
+  impl_->dispatcher->Drain(impl_->config.drain_timeout);
+  impl_->api->Shutdown();
+  impl_->gatherer->Shutdown(kRecordBound);
+  const bool ended = impl_->duties->Shutdown(kDutiesBound);
+  impl_->server->Shutdown(std::chrono::system_clock::now() + absl::ToChronoSeconds(kServerBound));
+  impl_->dispatcher->Shutdown();
+  impl_->janitor->Shutdown();
+  {
+    MutexLock lock(&impl_->mu);
+    impl_->stopping = true;
     impl_->changed.NotifyAll();
   }
   impl_->sampler.reset();  // joins it

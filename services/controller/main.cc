@@ -1,5 +1,6 @@
 // drover-controller: keeps jobs, leases their tasks to workers, and records outcomes.
 
+#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -20,6 +21,8 @@
 #include "services/controller/storage/postgres/postgres_storage.h"
 
 namespace {
+
+constexpr int kMallocArenas = 4;
 
 int Fail(std::string_view what, const absl::Status& status) {
   drover::LogError("controller.failed", {{"what", what}, {"error", status}});
@@ -67,6 +70,9 @@ int main(int argc, char** argv) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  // Otherwise each of the many threads that come and go gets an arena of its own, and what the large buffers
+  // of preparations and reports leave in it stays resident: a cap halves the peak of twenty jobs at once.
+  mallopt(M_ARENA_MAX, kMallocArenas);
 
   drover::Stores stores;
   if (!config.stores.empty()) {
@@ -74,7 +80,9 @@ int main(int argc, char** argv) {
     if (!loaded.ok()) return Fail("stores", loaded.status());
     stores = *std::move(loaded);
   }
-  auto metrics = drover::Metrics::Create(drover::ControllerMetrics());
+  std::vector<std::string> store_names;
+  for (const drover::StoreConfig& store : stores.list()) store_names.push_back(store.name);
+  auto metrics = drover::Metrics::Create(drover::ControllerMetrics(), {{"store", store_names}});
   if (!metrics.ok()) return Fail("metrics", metrics.status());
   std::unique_ptr<drover::MetricsServer> metrics_server;
   if (!config.metrics_listen.empty()) {

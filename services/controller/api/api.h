@@ -45,7 +45,7 @@ struct ApiOptions {
   int call_threads = 4;           // calls that wait for the database at the same time, 1 to 64
   size_t max_queued_calls = 256;  // further calls that wait for a thread; more are RESOURCE_EXHAUSTED
   JobWatcherOptions watcher = {};
-  HeadFn head = HeadObjectOf;  // how a `file` manifest is looked at
+  HeadFn head;  // how a `file` manifest is looked at
   AuthorizeFn authorize = Authorize;
 };
 

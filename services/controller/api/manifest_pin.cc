@@ -60,9 +60,4 @@ absl::StatusOr<std::string> ManifestPins::Pin(const v1::Manifest& manifest) {
   return std::string();
 }
 
-absl::StatusOr<ObjectInfo> HeadObjectOf(const StoreConfig& store, const ObjectRef& ref) {
-  DROVER_ASSIGN_OR_RETURN(const std::unique_ptr<ObjectStore> opened, OpenObjectStore(store));
-  return opened->Head(ref);
-}
-
 }  // namespace drover

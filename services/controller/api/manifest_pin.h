@@ -17,7 +17,7 @@ namespace drover {
 // A look at a file takes at most this long (a hung network file system); then the call is UNAVAILABLE.
 inline constexpr absl::Duration kManifestLookTimeout = absl::Seconds(2);
 
-// Reads one object's size and times; ObjectStore::Head of a store opened for it.
+// Reads one object's size and times: ObjectStore::Head of the store.
 using HeadFn = std::function<absl::StatusOr<ObjectInfo>(const StoreConfig&, const ObjectRef&)>;
 
 // Thread-safe.
@@ -40,9 +40,6 @@ class ManifestPins {
   const absl::Duration timeout_;
   CallPool pool_;
 };
-
-// Opens the store and asks it.
-absl::StatusOr<ObjectInfo> HeadObjectOf(const StoreConfig& store, const ObjectRef& ref);
 
 }  // namespace drover
 

@@ -1,7 +1,10 @@
 #include "services/controller/metrics/controller_metrics.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 
+#include "drover/v1/operation.pb.h"
 #include "services/controller/lifecycle/lifecycle.h"
 
 namespace drover {
@@ -15,6 +18,21 @@ std::vector<std::string> StateNames() {
   return names;
 }
 
+// As jobs and workers name them.
+std::vector<std::string> OperationNames() {
+  const google::protobuf::OneofDescriptor* kinds = v1::Operation::descriptor()->FindOneofByName("kind");
+  std::vector<std::string> names;
+  for (int i = 0; i < kinds->field_count(); ++i) names.push_back(kinds->field(i)->name());
+  return names;
+}
+
+// Of the statuses of HTTP; none: there was no answer.
+constexpr std::string_view kStatusClasses[] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+
+std::vector<std::string> StatusClasses() { return {std::begin(kStatusClasses), std::end(kStatusClasses)}; }
+
+std::vector<std::string> StoreMethods() { return {"GET", "HEAD", "PUT", "POST", "DELETE"}; }
+
 }  // namespace
 
 const std::vector<MetricDef>& ControllerMetrics() {
@@ -25,8 +43,8 @@ const std::vector<MetricDef>& ControllerMetrics() {
        {{"state", StateNames()}}},
       {"drover_tasks_recorded_total",
        MetricType::kCounter,
-       "Outcomes recorded by this controller.",
-       {{"result", {"succeeded", "failed"}}}},
+       "Outcomes recorded by this controller, by the job's operation.",
+       {{"operation", OperationNames()}, {"result", {"succeeded", "failed"}}}},
       {"drover_record_commit_seconds",
        MetricType::kHistogram,
        "Time of a record transaction.",
@@ -75,6 +93,20 @@ const std::vector<MetricDef>& ControllerMetrics() {
        MetricType::kCounter,
        "Runs of duties.",
        {{"duty", {"prepare", "finish", "report_file"}}, {"result", {"done", "again", "failed", "ended"}}}},
+      {"drover_store_requests_total",
+       MetricType::kCounter,
+       "Requests to S3 stores for manifests and reports, by class of the answer's status (none: there was no "
+       "answer).",
+       {{"store", MetricLabel::kConfigured}, {"method", StoreMethods()}, {"status", StatusClasses()}}},
+      {"drover_store_request_seconds",
+       MetricType::kHistogram,
+       "Time from such a request to its answer; of GET to the answer's head.",
+       {{"store", MetricLabel::kConfigured}, {"method", StoreMethods()}},
+       kSecondsBuckets},
+      {"drover_store_retries_total",
+       MetricType::kCounter,
+       "Requests of these that repeated one before.",
+       {{"store", MetricLabel::kConfigured}, {"method", StoreMethods()}}},
       {"drover_oldest_transaction_seconds",
        MetricType::kGauge,
        "Age of the oldest transaction in the database.",
@@ -82,6 +114,14 @@ const std::vector<MetricDef>& ControllerMetrics() {
       {"drover_draining", MetricType::kGauge, "1 while this controller is going away.", {}},
   };
   return table;
+}
+
+void CountStoreRequest(const Metrics& metrics, std::string_view store, std::string_view method, int status,
+                       absl::Duration took, bool retry) {
+  const auto status_class = static_cast<size_t>(std::clamp(status / 100, 0, 5));
+  metrics.counter("drover_store_requests_total", {store, method, kStatusClasses[status_class]}).Add();
+  metrics.histogram("drover_store_request_seconds", {store, method}).Observe(absl::ToDoubleSeconds(took));
+  if (retry) metrics.counter("drover_store_retries_total", {store, method}).Add();
 }
 
 }  // namespace drover

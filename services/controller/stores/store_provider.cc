@@ -14,13 +14,25 @@ ObjectStoreOptions ControllerStoreOptions() {
   return options;
 }
 
-StoreProvider::StoreProvider(Stores stores)
-    : StoreProvider(std::move(stores), [](const StoreConfig& config) {
-        return OpenObjectStore(config, ControllerStoreOptions());
-      }) {}
+StoreProvider::StoreProvider(Stores stores, StoreRequestFn on_request, const Clock& clock)
+    : StoreProvider(
+          std::move(stores),
+          [this, on_request = std::move(on_request)](const StoreConfig& config) {
+            ObjectStoreOptions options = ControllerStoreOptions();
+            options.on_request = [this, on_request, name = config.name](std::string_view method, int status,
+                                                                        absl::Duration took, bool retry) {
+              Observe(name, status);
+              if (on_request) on_request(name, method, status, took, retry);
+            };
+            return OpenObjectStore(config, std::move(options));
+          },
+          clock) {}
 
-StoreProvider::StoreProvider(Stores stores, Opener open)
-    : stores_(std::move(stores)), open_(std::move(open)) {}
+StoreProvider::StoreProvider(Stores stores, Opener open, const Clock& clock)
+    : stores_(std::move(stores)), open_(std::move(open)), clock_(clock) {
+  MutexLock lock(&breakers_mu_);
+  for (const StoreConfig& store : stores_.list()) breakers_[store.name];
+}
 
 absl::StatusOr<ObjectStore*> StoreProvider::Get(std::string_view name) {
   const StoreConfig* config = stores_.Find(name);
@@ -28,6 +40,15 @@ absl::StatusOr<ObjectStore*> StoreProvider::Get(std::string_view name) {
     return Error(absl::StatusCode::kNotFound, "STORE_UNKNOWN",
                  StrCat("no store is named '", name, "' in this controller's stores.yaml"),
                  {{"store", std::string(name)}});
+  }
+  {
+    MutexLock lock(&breakers_mu_);
+    if (!breakers_.find(name)->second.Admit(clock_.Elapsed())) {
+      return Error(absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE",
+                   StrCat("store ", name, ": it did not answer ", StoreBreaker::kFailures,
+                          " times in a row, and is tried again in a while"),
+                   {{"store", std::string(name)}});
+    }
   }
   MutexLock lock(&mu_);
   if (closed_) return Error(absl::StatusCode::kUnavailable, "STORE_CLOSED", "the controller is stopping");
@@ -46,6 +67,12 @@ absl::StatusOr<ObjectStore*> StoreProvider::GetPinned(std::string_view name, std
         {{"store", std::string(name)}});
   }
   return Get(name);
+}
+
+void StoreProvider::Observe(std::string_view store, int status) {
+  MutexLock lock(&breakers_mu_);
+  const auto found = breakers_.find(store);
+  if (found != breakers_.end()) found->second.Observe(status, clock_.Elapsed());
 }
 
 void StoreProvider::Shutdown() {

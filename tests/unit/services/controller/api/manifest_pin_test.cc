@@ -80,7 +80,8 @@ TEST(ManifestPins, ThePinOfARealFileChangesWhenItIsWritten) {
   std::ofstream(root / "manifests" / "list.csv") << "b,k\n";
   const Stores stores = *Stores::Parse(
       StrCat("stores:\n  - {name: local, kind: file, root: ", root.string(), "}\n"), "stores.yaml");
-  ManifestPins pins(stores, HeadObjectOf);
+  const std::unique_ptr<ObjectStore> store = *OpenObjectStore(*stores.Find("local"));
+  ManifestPins pins(stores, [&](const StoreConfig&, const ObjectRef& ref) { return store->Head(ref); });
   const std::string before = *pins.Pin(ManifestIn("local"));
   EXPECT_NE(before, "");
   EXPECT_EQ(*pins.Pin(ManifestIn("local")), before);

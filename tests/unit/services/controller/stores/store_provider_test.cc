@@ -24,16 +24,29 @@ std::string ReasonOf(const absl::Status& status) {
   return details ? details->reason : "";
 }
 
+class FakeClock final : public Clock {
+ public:
+  absl::Time Now() const override { return absl::UnixEpoch() + elapsed_; }
+  absl::Duration Elapsed() const override { return elapsed_; }
+  void Advance(absl::Duration by) { elapsed_ += by; }
+
+ private:
+  absl::Duration elapsed_;
+};
+
 class StoreProviderTest : public ::testing::Test {
  protected:
   StoreProviderTest()
-      : provider_(TwoStores(),
-                  [this](const StoreConfig& config) -> absl::StatusOr<std::unique_ptr<ObjectStore>> {
-                    ++opened_;
-                    if (!open_error_.ok()) return open_error_;
-                    return std::make_unique<MemoryStore>(std::make_shared<MemoryStoreState>(), config);
-                  }) {}
+      : provider_(
+            TwoStores(),
+            [this](const StoreConfig& config) -> absl::StatusOr<std::unique_ptr<ObjectStore>> {
+              ++opened_;
+              if (!open_error_.ok()) return open_error_;
+              return std::make_unique<MemoryStore>(std::make_shared<MemoryStoreState>(), config);
+            },
+            clock_) {}
 
+  FakeClock clock_;
   int opened_ = 0;
   absl::Status open_error_;
   StoreProvider provider_;
@@ -65,6 +78,42 @@ TEST_F(StoreProviderTest, TriesAgainToOpenWhatDidNotOpen) {
   open_error_ = absl::OkStatus();
   EXPECT_TRUE(provider_.Get("main").ok());
   EXPECT_EQ(opened_, 2);
+}
+
+TEST_F(StoreProviderTest, AStoreThatDoesNotAnswerIsShutOffAndTheOthersAreNot) {
+  for (int i = 0; i < StoreBreaker::kFailures; ++i) {
+    ASSERT_TRUE(provider_.Get("main").ok());
+    provider_.Observe("main", i % 2 == 0 ? 0 : 503);
+  }
+  EXPECT_EQ(ReasonOf(provider_.Get("main").status()), "STORE_UNAVAILABLE");
+  EXPECT_TRUE(provider_.Get("local").ok());
+}
+
+TEST_F(StoreProviderTest, OneCallerAtATimeTriesAStoreThatIsShutOff) {
+  for (int i = 0; i < StoreBreaker::kFailures; ++i) provider_.Observe("main", 0);
+  clock_.Advance(StoreBreaker::kPause);
+  EXPECT_TRUE(provider_.Get("main").ok());
+  EXPECT_FALSE(provider_.Get("main").ok());
+  provider_.Observe("main", 0);
+  clock_.Advance(StoreBreaker::kPause / 2);
+  EXPECT_FALSE(provider_.Get("main").ok());
+  clock_.Advance(StoreBreaker::kPause / 2);
+  EXPECT_TRUE(provider_.Get("main").ok());
+}
+
+TEST_F(StoreProviderTest, AnAnswerOpensAStoreForAll) {
+  for (int i = 0; i < StoreBreaker::kFailures; ++i) provider_.Observe("main", 0);
+  ASSERT_FALSE(provider_.Get("main").ok());
+  provider_.Observe("main", 404);
+  EXPECT_TRUE(provider_.Get("main").ok());
+  EXPECT_TRUE(provider_.Get("main").ok());
+}
+
+TEST_F(StoreProviderTest, FailuresBetweenAnswersShutNothingOff) {
+  for (int i = 0; i < 10 * StoreBreaker::kFailures; ++i) {
+    provider_.Observe("main", i % StoreBreaker::kFailures == 0 ? 200 : 503);
+    ASSERT_TRUE(provider_.Get("main").ok());
+  }
 }
 
 TEST_F(StoreProviderTest, GivesNothingOnceShutDown) {

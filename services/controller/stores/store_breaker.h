@@ -1,0 +1,47 @@
+// Whether a store that does not answer is to be asked now: so that one dead store takes a thread or two of
+// the few that do duties, and not all of them for as long as their tries last.
+//
+//   StoreBreaker breaker;
+//   if (!breaker.Admit(now)) …         // not now
+//   breaker.Observe(status, now);      // after each request
+#ifndef DROVER_SERVICES_CONTROLLER_STORES_STORE_BREAKER_H_
+#define DROVER_SERVICES_CONTROLLER_STORES_STORE_BREAKER_H_
+
+#include "absl/time/time.h"
+
+namespace drover {
+
+// Decides by what it is told; has no clock. Not thread-safe.
+class StoreBreaker {
+ public:
+  // As many requests in a row without an answer, or with one that says that the server is out of order (500
+  // and above), shut the store off.
+  static constexpr int kFailures = 4;
+  // Between two callers that are let through to a store that is shut off. As long as one of them tries.
+  static constexpr absl::Duration kPause = absl::Seconds(10);
+
+  // A request ended with this HTTP status; 0: without an answer. `now`: by Clock::Elapsed().
+  void Observe(int status, absl::Duration now) {
+    if (status > 0 && status < 500) {
+      failures_ = 0;
+    } else if (failures_ < kFailures && ++failures_ == kFailures) {
+      next_ = now + kPause;
+    }
+  }
+
+  // Whether a caller may go to the store. One that is let through to a store that is shut off tries for all.
+  bool Admit(absl::Duration now) {
+    if (failures_ < kFailures) return true;
+    if (now < next_) return false;
+    next_ = now + kPause;
+    return true;
+  }
+
+ private:
+  int failures_ = 0;     // in a row, at most kFailures
+  absl::Duration next_;  // when the next one is let through; once shut off
+};
+
+}  // namespace drover
+
+#endif  // DROVER_SERVICES_CONTROLLER_STORES_STORE_BREAKER_H_
