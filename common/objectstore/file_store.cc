@@ -3,9 +3,11 @@
 // Names are checked before, but only for clear messages.
 //
 // A file appears as a whole: it is written under a temporary name beside its own, synced, renamed, and the
-// directory synced. The temporary name is the upload id.
+// directory synced. The temporary name is the upload id: ".drover-upload-", 16 hex digits made of the file's
+// name, by which its uploads are found again, and 16 random ones.
 #include "common/objectstore/file_store.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
@@ -15,10 +17,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
+#include "common/hash/sha256.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 
@@ -26,10 +31,12 @@ namespace drover {
 namespace {
 
 constexpr std::string_view kUploadPrefix = ".drover-upload-";
-constexpr size_t kUploadDigits = 16;
+constexpr size_t kUploadDigits = 16;  // of the name, and random ones
 constexpr size_t kMaxPart = 255;
 constexpr size_t kMaxKey = 1024;
 constexpr size_t kWriteBuffer = 1 << 20;
+// Bytes written until the disk is told to begin with them.
+constexpr int64_t kWritebackBytes = 4 << 20;
 // openat2 gives up with EAGAIN when directories move about meanwhile.
 constexpr int kResolveAttempts = 32;
 
@@ -46,6 +53,8 @@ class Fd {
     if (fd_ >= 0) close(fd_);
   }
   int get() const { return fd_; }
+  // Somebody else closes it.
+  void Release() { fd_ = -1; }
 
  private:
   int fd_ = -1;
@@ -107,7 +116,12 @@ Opened OpenBeneath(int directory, const std::string& path, int flags, mode_t mod
 
 bool IsUploadName(std::string_view name) {
   if (!ConsumePrefix(&name, kUploadPrefix)) return false;
-  return name.size() == kUploadDigits && name.find_first_not_of("0123456789abcdef") == name.npos;
+  return name.size() == 2 * kUploadDigits && name.find_first_not_of("0123456789abcdef") == name.npos;
+}
+
+// What the ids of all uploads of a file called `name` begin with.
+std::string UploadPrefixOf(std::string_view name) {
+  return StrCat(kUploadPrefix, Sha256Hex(name).substr(0, kUploadDigits));
 }
 
 // What is wrong with a part of a path; "" if nothing is.
@@ -269,8 +283,18 @@ class FileWriter final : public ObjectWriter {
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return FailHere("can't write");
       data.remove_prefix(static_cast<size_t>(n));
+      written_ += n;
     }
+    StartWriteback();
     return absl::OkStatus();
+  }
+
+  // Has the disk write while the rest of the file is still being made, so that Commit() finds little left to
+  // sync. Only a hint: what goes wrong is found there.
+  void StartWriteback() {
+    if (written_ - writeback_ < kWritebackBytes) return;
+    sync_file_range(fd_.get(), writeback_, written_ - writeback_, SYNC_FILE_RANGE_WRITE);
+    writeback_ = written_;
   }
 
   const std::string store_;
@@ -279,6 +303,8 @@ class FileWriter final : public ObjectWriter {
   const Fd fd_;
   const std::string upload_id_;
   std::string buffer_;
+  int64_t written_ = 0;    // bytes given to the kernel
+  int64_t writeback_ = 0;  // of these, given on to the disk
   absl::Status error_;
 };
 
@@ -333,7 +359,7 @@ class FileStore final : public ObjectStore {
     DROVER_ASSIGN_OR_RETURN(Fd root, OpenRoot());
     Opened directory = OpenDirectory(root.get(), place.directory, /*create=*/true);
     if (directory.error != 0) return Failed("can't make the directory", place.directory, directory.error);
-    std::string upload_id(kUploadPrefix);
+    std::string upload_id = UploadPrefixOf(place.name);
     absl::StrAppendFormat(&upload_id, "%016x", random_.Next());
     Opened file = OpenBeneath(directory.fd.get(), upload_id, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
     if (file.error != 0) return Failed("can't create a file beside", place.path(), file.error);
@@ -348,6 +374,13 @@ class FileStore final : public ObjectStore {
                   "not an upload id of a file store");
     }
     return Remove(place.directory, std::string(upload_id));
+  }
+
+  absl::Status AbortUploads(const ObjectRef& ref) override {
+    DROVER_ASSIGN_OR_RETURN(const Place place, FindPlace(config_.name, ref));
+    DROVER_ASSIGN_OR_RETURN(const std::vector<std::string> uploads, ListUploads(place));
+    for (const std::string& upload : uploads) DROVER_RETURN_IF_ERROR(Remove(place.directory, upload));
+    return absl::OkStatus();
   }
 
   absl::Status Delete(const ObjectRef& ref) override {
@@ -386,6 +419,28 @@ class FileStore final : public ObjectStore {
     if (mkdirat(parent.fd.get(), name.c_str(), 0755) != 0 && errno != EEXIST) return {Fd(), errno};
     if (fsync(parent.fd.get()) != 0) return {Fd(), errno};
     return OpenBeneath(root, path, O_RDONLY | O_DIRECTORY);
+  }
+
+  // At most kMaxUploadsAborted.
+  absl::StatusOr<std::vector<std::string>> ListUploads(const Place& place) const {
+    DROVER_ASSIGN_OR_RETURN(Fd root, OpenRoot());
+    std::vector<std::string> found;
+    Opened directory = OpenDirectory(root.get(), place.directory, /*create=*/false);
+    if (directory.error == ENOENT || directory.error == ENOTDIR) return found;
+    if (directory.error != 0) return Failed("can't open the directory", place.directory, directory.error);
+    const std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(directory.fd.get()), closedir);
+    if (stream == nullptr) return Failed("can't list", place.directory, errno);
+    directory.fd.Release();  // the stream closes it
+    const std::string prefix = UploadPrefixOf(place.name);
+    while (found.size() < kMaxUploadsAborted) {
+      errno = 0;
+      const dirent* entry = readdir(stream.get());
+      if (entry == nullptr && errno != 0) return Failed("can't list", place.directory, errno);
+      if (entry == nullptr) break;
+      const std::string_view name(entry->d_name);
+      if (IsUploadName(name) && StartsWith(name, prefix)) found.emplace_back(name);
+    }
+    return found;
   }
 
   absl::StatusOr<Fd> OpenObject(const Place& place, ObjectInfo* info) const {

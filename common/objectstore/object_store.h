@@ -101,6 +101,10 @@ class ObjectStore {
                                                                std::string_view content_type) = 0;
   // Removes what a writer left behind. OK if there is no such upload (any more).
   virtual absl::Status AbortUpload(const ObjectRef& ref, std::string_view upload_id) = 0;
+  // Removes what any writer of exactly this key left behind, whoever knows its id: after a crash between
+  // Create() and the storing of the id. Only for a key that has one writer at a time. At most
+  // kMaxUploadsAborted; an error if the store can't list them.
+  virtual absl::Status AbortUploads(const ObjectRef& ref) = 0;
   // OK if there is no such object.
   virtual absl::Status Delete(const ObjectRef& ref) = 0;
 
@@ -116,6 +120,8 @@ inline constexpr int64_t kMaxPutBytes = 64 << 20;
 inline constexpr size_t kPartBytes = 8 << 20;
 inline constexpr int kSmallParts = 2000;
 inline constexpr int kMaxParts = 10000;
+// What one AbortUploads() removes at most; more than a few are not left by anybody.
+inline constexpr size_t kMaxUploadsAborted = 100;
 // What an ObjectReader of an S3 store reads ahead at most.
 inline constexpr size_t kReadAheadBytes = 4 << 20;
 

@@ -230,6 +230,21 @@ std::optional<std::vector<std::pair<std::string, std::string>>> ParseTagging(std
   return tags;
 }
 
+std::optional<std::vector<std::pair<std::string, std::string>>> ParseUploads(std::string_view xml) {
+  pugi::xml_document document;
+  if (!document.load_buffer(xml.data(), xml.size(), pugi::parse_default, pugi::encoding_utf8)) {
+    return std::nullopt;
+  }
+  const pugi::xml_node root = document.document_element();
+  if (LocalName(root) != "ListMultipartUploadsResult") return std::nullopt;
+  std::vector<std::pair<std::string, std::string>> uploads;
+  for (const pugi::xml_node& upload : root.children()) {
+    if (LocalName(upload) != "Upload") continue;
+    uploads.emplace_back(TextOf(Child(upload, "Key")), TextOf(Child(upload, "UploadId")));
+  }
+  return uploads;
+}
+
 std::string ContentMd5(std::string_view data) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
   unsigned size = 0;

@@ -111,9 +111,12 @@ std::string XmlEscape(std::string_view text);
 // The <Tagging> document of PutObjectTagging.
 std::string TaggingXml(const std::vector<std::pair<std::string, std::string>>& tags);
 
-// The tags of such a document, as GetObjectTagging answers with; nothing if it is none, or lacks its set of tags
-// or a tag's key: a set that was read wrongly must not be written back.
+// The tags of such a document, as GetObjectTagging answers with; nothing if it is none, or lacks its set of
+// tags or a tag's key: a set that was read wrongly must not be written back.
 std::optional<std::vector<std::pair<std::string, std::string>>> ParseTagging(std::string_view xml);
+
+// Key and upload id of each upload in an answer to ListMultipartUploads; nothing if it is none.
+std::optional<std::vector<std::pair<std::string, std::string>>> ParseUploads(std::string_view xml);
 
 // Base64 of the MD5 of `data`: a Content-MD5 header.
 std::string ContentMd5(std::string_view data);

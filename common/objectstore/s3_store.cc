@@ -275,6 +275,26 @@ class S3Store final : public ObjectStore {
     return Refused(response, StrCat("abort of an upload to ", Shown(ref)));
   }
 
+  absl::Status AbortUploads(const ObjectRef& ref) override {
+    DROVER_RETURN_IF_ERROR(Check(ref));
+    S3Request request = RequestFor("GET", {ref.bucket, "", ""});
+    request.query = {{"max-uploads", StrCat(kMaxUploadsAborted)}, {"prefix", ref.key}, {"uploads", ""}};
+    DROVER_ASSIGN_OR_RETURN(const S3Response response, Retrying(request));
+    if (!response.ok()) return Refused(response, StrCat("list of uploads to ", Shown(ref)));
+    const auto uploads = ParseUploads(response.body);
+    if (!uploads) {
+      return Fail(absl::StatusCode::kFailedPrecondition, "STORE_REFUSED",
+                  StrCat("list of uploads to ", Shown(ref), ": the answer is none"));
+    }
+    size_t aborted = 0;
+    for (const auto& [key, upload_id] : *uploads) {
+      if (key != ref.key) continue;  // it only begins like ours
+      if (++aborted > kMaxUploadsAborted) break;
+      DROVER_RETURN_IF_ERROR(AbortUpload(ref, upload_id));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Delete(const ObjectRef& ref) override {
     DROVER_RETURN_IF_ERROR(Check(ref));
     S3Request request = RequestFor("DELETE", ref);

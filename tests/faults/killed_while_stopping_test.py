@@ -77,6 +77,9 @@ class KilledWhileStoppingTest(fault_case.FaultTest):
     def test_worker_while_cancelling(self):
         job, lost, _ = self.stop_and_kill("CANCELLING", lambda job: self.call("CancelJob", job), "worker")
         self.assertTrue(self.check_report(job, "CANCELLED", lost), "the killed worker had nothing in flight")
+        job = self.env.get_job(job)
+        self.assertGreater(job.progress.unconfirmed_tasks, 0)
+        self.assertEqual(self.env.read_report(job).manifest["Counts"]["Unconfirmed"], job.progress.unconfirmed_tasks)
 
     def refuse_all(self, _):
         """The store, set before the job began, answers 403: nothing more to ask for."""

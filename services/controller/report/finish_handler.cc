@@ -164,9 +164,18 @@ class FinishRun {
   absl::Status WriteManifest(const ReportPlace& place, const ReportPlan& plan) {
     DROVER_RETURN_IF_ERROR(failpoint::HitStatus("finish.before_manifest"));
     if (context_.ShouldStop()) return absl::CancelledError("stopped");
+    if (job_.snapshot.state != lifecycle::State::kCompleting) {
+      // Counted from the leases that came back; none is owned any more, so only now is it final.
+      DROVER_ASSIGN_OR_RETURN(const JobRecord now, env_.storage.GetJob(duty_.job_id));
+      job_.unconfirmed = now.unconfirmed;
+    }
     DROVER_ASSIGN_OR_RETURN(const std::string text, ReportManifestOf(job_, place, plan));
     DROVER_ASSIGN_OR_RETURN(ObjectStore * store, env_.stores.GetPinned(place.store, place.fingerprint));
-    return store->Put({place.bucket, ReportManifestKey(place), ""}, text, "application/json").status();
+    const ObjectRef ref = {place.bucket, ReportManifestKey(place), ""};
+    // A file store puts by an upload of its own.
+    if (store->config().kind == StoreKind::kFile)
+      DROVER_RETURN_IF_ERROR(AbortUnknownUploads(*store, ref, context_));
+    return store->Put(ref, text, "application/json").status();
   }
 
   DutyOutcome ManifestNotWritten(const ReportPlan& plan, const absl::Status& error) {

@@ -94,6 +94,7 @@ class FileRun {
   // The file, written. Errors of writer or store as theirs; CANCELLED when stopped; storage's as its own.
   absl::StatusOr<ReportFile> Run() {
     if (!file_.upload_id.empty()) DROVER_RETURN_IF_ERROR(store_.AbortUpload(ref_, file_.upload_id));
+    DROVER_RETURN_IF_ERROR(AbortUnknownUploads(store_, ref_, context_));
     absl::Status status = Write();
     if (!status.ok() && writer_ != nullptr) {
       pieces_.reset();
@@ -134,6 +135,7 @@ class FileRun {
 
   absl::Status Begin() {
     DROVER_ASSIGN_OR_RETURN(writer_, store_.Create(ref_, kReportFileContentType));
+    DROVER_RETURN_IF_ERROR(failpoint::HitStatus("report.before_set_upload"));
     DROVER_RETURN_IF_ERROR(storage_.SetUpload(context_.duty(), writer_->upload_id()));
     pieces_.emplace(*writer_);
     return absl::OkStatus();
@@ -153,7 +155,7 @@ class ReportFileHandler : public DutyHandler {
  public:
   ReportFileHandler(ReportFileOptions options, Storage& storage, StoreProvider& stores,
                     JobChangedFn on_job_changed)
-      : options_(options),
+      : options_(std::move(options)),
         storage_(storage),
         stores_(stores),
         on_job_changed_(on_job_changed ? std::move(on_job_changed) : [](const JobId&) {}) {}
@@ -201,7 +203,7 @@ class ReportFileHandler : public DutyHandler {
       if (status.ok()) break;
       const bool passing = absl::IsUnavailable(status) || absl::IsUnknown(status);
       if (!passing || context.ShouldStop()) return OutcomeOf(status);
-      absl::SleepFor(kRetryWait);
+      options_.sleep(kRetryWait);
     }
     LogInfo("report.file_written", {{"job", duty.job_id},
                                     {"part", duty.part},
@@ -222,7 +224,17 @@ class ReportFileHandler : public DutyHandler {
 
 std::unique_ptr<DutyHandler> MakeReportFileHandler(ReportFileOptions options, Storage& storage,
                                                    StoreProvider& stores, JobChangedFn on_job_changed) {
-  return std::make_unique<ReportFileHandler>(options, storage, stores, std::move(on_job_changed));
+  if (!options.sleep) options.sleep = [](absl::Duration duration) { absl::SleepFor(duration); };
+  return std::make_unique<ReportFileHandler>(std::move(options), storage, stores, std::move(on_job_changed));
+}
+
+absl::Status AbortUnknownUploads(ObjectStore& store, const ObjectRef& ref, const DutyContext& context) {
+  if (context.duty().epoch <= 1 || context.ShouldStop()) return absl::OkStatus();
+  const absl::Status status = store.AbortUploads(ref);
+  if (status.ok() || absl::IsUnavailable(status) || absl::IsCancelled(status)) return status;
+  LogWarning("report.uploads_not_listed",
+             {{"job", context.duty().job_id}, {"key", ref.key}, {"error", status}});
+  return absl::OkStatus();
 }
 
 absl::StatusOr<bool> WriteSmallReportFile(Storage& storage, ObjectStore& store, const JobId& job_id,
@@ -241,7 +253,10 @@ absl::StatusOr<bool> WriteSmallReportFile(Storage& storage, ObjectStore& store, 
   if (!rows.ok()) return rows.status();
   if (context.ShouldStop()) return absl::CancelledError("stopped");
   file.rows = *rows;
-  DROVER_RETURN_IF_ERROR(PutFile(store, {std::string(bucket), file.key, ""}, text, file));
+  const ObjectRef ref = {std::string(bucket), file.key, ""};
+  if (store.config().kind == StoreKind::kFile)
+    DROVER_RETURN_IF_ERROR(AbortUnknownUploads(store, ref, context));
+  DROVER_RETURN_IF_ERROR(PutFile(store, ref, text, file));
   file.written = true;
   return true;
 }

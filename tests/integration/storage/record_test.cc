@@ -402,6 +402,7 @@ TEST_P(RecordTest, TasksOfALostWorkerAreUnconfirmedWhenTheJobStops) {
   ASSERT_EQ(Value(storage().ReturnLeases(job, {Owned(job, leases[0], session)}, CameBack::kLost)), 1);
   ASSERT_EQ(Value(storage().ReturnLeases(job, {Owned(job, leases[1], session)}, CameBack::kGivenBack)), 1);
   ASSERT_EQ(RecordOne(job, WholeBatch(leases[2], session)), kRecorded);
+  EXPECT_EQ(Get(job).unconfirmed, 3) << "known before the end, for the report";
 
   ASSERT_THAT(Change(job, Cause::kSettle, /*with_leases=*/true).status(), IsOk());
 

@@ -22,7 +22,8 @@ JobRecord ToRecord(const JobRows& rows, absl::Time now) {
   job.reason_caller = rows.reason_caller;
   job.priority = rows.priority;
   job.version = rows.version;
-  job.unconfirmed = rows.unconfirmed;
+  const bool stopping = job.snapshot.state == State::kCancelling || job.snapshot.state == State::kFailing;
+  job.unconfirmed = stopping ? CountUnconfirmed(rows) : rows.unconfirmed;
   job.failures = rows.failures;
   job.owns_lease = rows.OwnedLeases() > 0;
   job.state_time = rows.state_time;

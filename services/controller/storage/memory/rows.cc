@@ -76,13 +76,19 @@ std::string CleanText(std::string_view text) {
   return clean;
 }
 
+int64_t CountUnconfirmed(const JobRows& rows) {
+  int64_t tasks = 0;
+  for (const auto& [key, lease] : rows.leases) {
+    if (lease.maybe_ran) tasks += lease.task_count - lease.done;
+  }
+  return tasks;
+}
+
 void ApplyChange(JobRows& rows, const lifecycle::Change& change, absl::Time now) {
   lifecycle::Snapshot& job = rows.snapshot;
   const State from = job.state;
   if (change.to == State::kFailed || change.to == State::kCancelled) {
-    for (const auto& [key, lease] : rows.leases) {
-      if (lease.maybe_ran) rows.unconfirmed += lease.task_count - lease.done;
-    }
+    rows.unconfirmed += CountUnconfirmed(rows);
   }
   // A change to the state that it is in already (a person takes over a preempted pause) keeps these.
   if (change.to != from) {

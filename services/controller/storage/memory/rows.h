@@ -113,6 +113,9 @@ absl::Status CheckConstraints(const JobRows& rows);
 // Text as the database takes it: NUL and what is not UTF-8 become U+FFFD.
 std::string CleanText(std::string_view text);
 
+// Tasks of leases whose holder was lost, less those recorded: they may have run without a trace.
+int64_t CountUnconfirmed(const JobRows& rows);
+
 // Makes the change of a job: state, reason, version, times, its event; a finishing state gets the finish duty
 // and loses the prepare duty; Failed and Cancelled count what may have run without a trace.
 void ApplyChange(JobRows& rows, const lifecycle::Change& change, absl::Time now);

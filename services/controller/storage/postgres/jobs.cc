@@ -50,7 +50,11 @@ constexpr char kInsertStateSql[] = R"sql(
 // index leases_owned, one probe per job. While a job is Cancelling or Failing its unconfirmed tasks are counted
 // from its leases; that is stored when it ends (ApplyChange).
 constexpr char kJobColumns[] = R"sql(
-    s.job_id, s.version, s.unconfirmed, s.reason_message, s.reason_caller, s.failures::text AS failures,
+    s.job_id, s.version,
+    CASE WHEN s.state IN (10, 12) THEN
+      (SELECT coalesce(sum(u.task_count - u.done), 0) FROM drover.leases u WHERE u.job_id = s.job_id AND u.maybe_ran)
+      ELSE s.unconfirmed END AS unconfirmed,
+    s.reason_message, s.reason_caller, s.failures::text AS failures,
     (extract(epoch FROM s.state_at) * 1000000)::bigint AS state_at,
     (extract(epoch FROM s.started_at) * 1000000)::bigint AS started_at,
     (extract(epoch FROM s.ended_at) * 1000000)::bigint AS ended_at,
@@ -58,11 +62,11 @@ constexpr char kJobColumns[] = R"sql(
       CASE WHEN s.state IN (5, 6) THEN statement_timestamp() - s.state_at ELSE '0' END) * 1000000)::bigint AS active,
     s.report_state, (extract(epoch FROM s.report_settled_at) * 1000000)::bigint AS report_settled_at,
     s.report_files, s.report_files_written, r.manifest_key, r.error,
+    EXISTS (SELECT FROM drover.leases o WHERE o.job_id = s.job_id AND o.session_id IS NOT NULL) AS owns_lease,
     j.namespace, j.request, j.operation, j.min_revision, j.stores::text AS stores,
     j.worker_stores::text AS worker_stores, j.creator, j.manifest_pin,
     j.policy_enabled, j.policy_failed_fraction, j.policy_minimum_executed, j.policy_failed_tasks, j.policy_pause,
     j.report_wanted, (extract(epoch FROM j.created_at) * 1000000)::bigint AS created_at)sql";
-    EXISTS (SELECT FROM drover.leases o WHERE o.job_id = s.job_id AND o.session_id IS NOT NULL) AS owns_lease,
 
 // By the key of leases, or index leases_owned.
 constexpr char kLeasedTasks[] = R"sql(,
@@ -110,11 +114,11 @@ JobRecord ReadJob(const pqxx::row& row) {
   job.priority = row["priority"].as<int32_t>();
   job.version = row["version"].as<int64_t>();
   job.unconfirmed = row["unconfirmed"].as<int64_t>();
+  job.owns_lease = row["owns_lease"].as<bool>();
   job.reason_message = ReadText(row["reason_message"]);
   job.reason_caller = ReadText(row["reason_caller"]);
   job.failures = FailuresFromJson(ReadText(row["failures"]));
   job.state_time = ReadTime(row["state_at"]).value_or(absl::InfinitePast());
-  job.owns_lease = row["owns_lease"].as<bool>();
   job.start_time = ReadTime(row["started_at"]);
   job.end_time = ReadTime(row["ended_at"]);
   job.active = absl::Microseconds(row["active"].as<int64_t>());

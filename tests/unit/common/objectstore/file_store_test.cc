@@ -122,6 +122,20 @@ TEST_F(FileStoreTest, LetsAnotherProcessAbortAnUploadByItsId) {
   EXPECT_TRUE(store_->AbortUpload({"bucket", "no/such/dir", ""}, upload_id).ok());
 }
 
+TEST_F(FileStoreTest, AbortsAllUploadsOfAFileAndNoOther) {
+  const ObjectRef ref = {"bucket", "d/report.csv", ""};
+  for (const char* key : {"d/report.csv", "d/report.csv", "d/report.csv2"}) {
+    ASSERT_TRUE(store_->Create({"bucket", key, ""}, "").ok());
+  }
+  ASSERT_TRUE(store_->Put(ref, "whole", "").ok());
+  ASSERT_EQ(Names("root/bucket/d").size(), 4u);
+  EXPECT_TRUE(store_->AbortUploads(ref).ok());
+  EXPECT_EQ(Names("root/bucket/d").size(), 2u) << "the file itself, and the other file's upload";
+  EXPECT_EQ(ReadFile("root/bucket/d/report.csv"), "whole");
+  EXPECT_TRUE(store_->AbortUploads(ref).ok());
+  EXPECT_TRUE(store_->AbortUploads({"bucket", "no/such/dir", ""}).ok());
+}
+
 TEST_F(FileStoreTest, AbortsOnlyUploads) {
   ASSERT_TRUE(store_->Put({"bucket", "precious", ""}, "x", "").ok());
   for (const char* id : {"precious", "../bucket/precious", ".drover-upload-", ".drover-upload-../../precious",

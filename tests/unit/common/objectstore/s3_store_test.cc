@@ -467,6 +467,40 @@ TEST_F(S3StoreTest, AbortsUploadsAndDoesNotMindAbsentOnes) {
   EXPECT_EQ(ReasonOf(store->AbortUpload(ref_, "x")), "OBJECT_DENIED");
 }
 
+TEST_F(S3StoreTest, AbortsAllUploadsOfAKeyAndNoOther) {
+  TestServer server([](Peer& peer) {
+    while (peer.ReadRequest()) {
+      if (peer.method() == "GET") {
+        peer.Answer(200,
+                    "<?xml version=\"1.0\"?><ListMultipartUploadsResult "
+                    "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Bucket>bucket</Bucket>"
+                    "<Upload><Key>a key</Key><UploadId>one</UploadId></Upload>"
+                    "<Upload><Key>a key and more</Key><UploadId>other</UploadId></Upload>"
+                    "<Upload><Key>a key</Key><UploadId>two</UploadId></Upload></ListMultipartUploadsResult>");
+      } else {
+        peer.Answer(204, "");
+      }
+    }
+  });
+  EXPECT_TRUE(Open(server)->AbortUploads(ref_).ok());
+  EXPECT_THAT(server.requests(),
+              ElementsAre("GET /bucket?max-uploads=100&prefix=a%20key&uploads=",
+                          "DELETE /bucket/a%20key?uploadId=one", "DELETE /bucket/a%20key?uploadId=two"));
+}
+
+TEST_F(S3StoreTest, SaysWhenUploadsCanNotBeListed) {
+  std::string body = "<Error><Code>NotImplemented</Code></Error>";
+  std::atomic<int> status{501};
+  TestServer server([&](Peer& peer) {
+    while (peer.ReadRequest()) peer.Answer(status, body);
+  });
+  const auto store = Open(server);
+  EXPECT_EQ(ReasonOf(store->AbortUploads(ref_)), "STORE_REFUSED");
+  status = 200;
+  body = "<html>what?</html>";
+  EXPECT_EQ(ReasonOf(store->AbortUploads(ref_)), "STORE_REFUSED");
+}
+
 TEST_F(S3StoreTest, ShutdownEndsCallsInProgress) {
   TestServer server([](Peer& peer) {
     if (peer.ReadRequest() && peer.method() == "GET") {

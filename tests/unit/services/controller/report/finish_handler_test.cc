@@ -300,6 +300,20 @@ TEST_F(FinishHandlerTest, ACancelledJobHasAReportOfWhatRan) {
   ExpectWholeReport("Cancelled");
 }
 
+TEST_F(FinishHandlerTest, TheManifestTellsTheUnconfirmedTasksOfLeasesThatCameBackLast) {
+  AddJob(Request(), State::kCancelling);
+  // The last lease comes back after the job was read, before it is seen that none is left.
+  storage_.fault = [&](const std::string& method) {
+    if (method == "ChangeJob") {
+      storage_.Edit(kJob, [](DutyStorage::Job& job) { job.record.unconfirmed = 2; });
+    }
+    return absl::OkStatus();
+  };
+  Drive();
+  const nlohmann::json manifest = nlohmann::json::parse(memory_->Get(absl::StrCat("reports/", kManifestKey)));
+  EXPECT_EQ(manifest.at("Counts").at("Unconfirmed"), 2);
+}
+
 TEST_F(FinishHandlerTest, WritesToAFileStoreAsWell) {
   for (int64_t small_rows : {0, 100'000}) {
     finish_options_.small_rows = small_rows;
@@ -440,6 +454,43 @@ TEST_F(FinishHandlerTest, ASuccessorAbortsTheUploadOfAControllerThatDied) {
   EXPECT_EQ(memory_->open_uploads(), 1u);
   storage_.Expire(duty);
   Drive();
+  ExpectWholeReport("Complete");
+}
+
+TEST_F(FinishHandlerTest, ASuccessorAbortsAnUploadWhoseIdWasNeverStored) {
+  finish_options_.small_rows = 0;
+  AddJob(Request());
+  (void)Run(DutyKind::kFinish);
+  storage_.fault = [](const std::string& method) -> absl::Status {
+    if (method == "SetUpload") throw Crash();
+    return absl::OkStatus();
+  };
+  const Duty duty = storage_.Take(kJob, DutyKind::kReportFile);
+  DutyContext context(duty, clock_, absl::InfiniteDuration());
+  EXPECT_THROW(Run(context), Crash);
+  EXPECT_EQ(memory_->open_uploads(), 1u);
+  storage_.fault = nullptr;
+  storage_.Expire(duty);
+  Drive();
+  ExpectWholeReport("Complete");  // and no open upload
+  EXPECT_EQ(memory_->open_uploads(), 0u);
+}
+
+TEST_F(FinishHandlerTest, AStoreThatCanNotListUploadsStillGetsTheReport) {
+  finish_options_.small_rows = 0;
+  AddJob(Request());
+  (void)Run(DutyKind::kFinish);
+  int listed = 0;
+  memory_->fault = [&](const std::string& method, const std::string&, int64_t) -> absl::Status {
+    if (method != "AbortUploads") return absl::OkStatus();
+    // The first time it can't be reached, later it doesn't know the call.
+    return ++listed == 1 ? absl::UnavailableError("away") : absl::UnimplementedError("what?");
+  };
+  const Duty duty = storage_.Take(kJob, DutyKind::kReportFile);
+  storage_.Expire(duty);
+  EXPECT_EQ(Run(DutyKind::kReportFile).what, DutyOutcome::What::kFailed);
+  Drive();
+  EXPECT_GE(listed, 2);
   ExpectWholeReport("Complete");
 }
 

@@ -26,8 +26,9 @@ struct MemoryStoreState {
   Mutex mu;
   std::map<std::string, std::string> objects ABSL_GUARDED_BY(mu);  // "bucket/key" -> content
   std::map<std::string, std::string> etags ABSL_GUARDED_BY(mu);
-  std::set<std::string> uploads ABSL_GUARDED_BY(mu);  // open ones
-  std::vector<std::string> puts ABSL_GUARDED_BY(mu);  // keys put or committed, in order
+  std::set<std::string> uploads ABSL_GUARDED_BY(mu);                   // open ones
+  std::map<std::string, std::string> upload_keys ABSL_GUARDED_BY(mu);  // of all
+  std::vector<std::string> puts ABSL_GUARDED_BY(mu);                   // keys put or committed, in order
   int next_upload ABSL_GUARDED_BY(mu) = 0;
   int64_t first_read_offset ABSL_GUARDED_BY(mu) = -1;  // of the last Open
   // Called first by each method ("Open", "Read", "Put", "Create", "Write", "Commit", "AbortUpload", "Head")
@@ -99,6 +100,7 @@ class MemoryStore : public ObjectStore {
     MutexLock lock(&state_->mu);
     const std::string id = absl::StrCat("upload-", ++state_->next_upload);
     state_->uploads.insert(id);
+    state_->upload_keys[id] = ref.key;
     return std::make_unique<Writer>(state_, PathOf(ref), ref.key, id);
   }
 
@@ -106,6 +108,12 @@ class MemoryStore : public ObjectStore {
     DROVER_RETURN_IF_ERROR(state_->Fault("AbortUpload", ref.key));
     MutexLock lock(&state_->mu);
     state_->uploads.erase(std::string(upload_id));
+    return absl::OkStatus();
+  }
+  absl::Status AbortUploads(const ObjectRef& ref) override {
+    DROVER_RETURN_IF_ERROR(state_->Fault("AbortUploads", ref.key));
+    MutexLock lock(&state_->mu);
+    std::erase_if(state_->uploads, [&](const std::string& id) { return state_->upload_keys[id] == ref.key; });
     return absl::OkStatus();
   }
   absl::Status Delete(const ObjectRef& ref) override {
