@@ -136,8 +136,8 @@ class ZstdDecompressor : public Decompressor {
       case ZSTD_error_frameParameter_windowTooLarge:
         return Unsupported(StrCat("it was compressed with a window of more than ", kMaxZstdWindowBytes >> 20,
                                   " MiB; use a level up to 19, without --ultra and --long"));
-      case ZSTD_error_dictionary_wrong:
-      case ZSTD_error_dictionary_corrupted: return Unsupported("it was compressed with a dictionary");
+      // Not ..._corrupted, which zstd says of damaged tables as well.
+      case ZSTD_error_dictionary_wrong: return Unsupported("it was compressed with a dictionary");
       case ZSTD_error_prefix_unknown: return NoFrame();
       default: return Invalid(StrCat("its zstd data is damaged: ", ZSTD_getErrorName(result)));
     }
