@@ -15,8 +15,8 @@
 
 namespace drover {
 
-// How long stopping may take beyond the configured drain time. With the default of 20 s that makes 34 s: the chart's
-// terminationGracePeriodSeconds (40 s) leaves room.
+// How long stopping may take beyond the configured drain time. With the default of 20 s that makes 34 s: the
+// chart's terminationGracePeriodSeconds (40 s) leaves room.
 inline constexpr absl::Duration kStopTail = absl::Seconds(14);
 
 class Controller {
@@ -29,8 +29,8 @@ class Controller {
                                                            Random& random);
   ~Controller();
   // Says NOT_SERVING, sends the workers elsewhere, finishes what is under way, and stops. Takes at most the
-  // configured drain time and kStopTail: then it ends the process (exit code 1). False if a part did not end in
-  // time: the process must then end at once, without destroying this.
+  // configured drain time and kStopTail: then it ends the process (exit code 1). False if a part did not end
+  // in time: the process must then end at once, without destroying this.
   [[nodiscard]] bool Stop();
   int port() const;
 

@@ -71,8 +71,8 @@ bool Waits(const JobRecord& record) {
 std::string WaitingFor(const JobSpec& job, const WorkerAbilities& workers) {
   const int64_t all = Count(workers, [](const WorkerAbility&) { return true; });
   if (all == 0) return "a worker: none is attached";
-  const int64_t fit =
-      Count(workers, [&](const WorkerAbility& worker) { return Runs(worker, job) && ReachesAll(worker, job); });
+  const int64_t fit = Count(
+      workers, [&](const WorkerAbility& worker) { return Runs(worker, job) && ReachesAll(worker, job); });
   if (fit > 0) return StrCat("its turn: ", fit, " of ", all, " attached workers can run it");
 
   const std::string runs = StrCat("a worker that can run ", job.operation, " at revision ", job.min_revision);
@@ -86,7 +86,8 @@ std::string WaitingFor(const JobSpec& job, const WorkerAbilities& workers) {
     };
     if (Count(workers, reaches) > 0) continue;
     const auto knows = [&](const WorkerAbility& worker) { return worker.stores.contains(store); };
-    const std::string_view why = Count(workers, knows) > 0 ? ", as the job pinned it when it was created" : "";
+    const std::string_view why =
+        Count(workers, knows) > 0 ? ", as the job pinned it when it was created" : "";
     return StrCat(runs, " and reaches store ", store, why, attached);
   }
   return StrCat(runs, " and reaches all of the stores ", absl::StrJoin(job.worker_stores, ", "), attached);

@@ -29,7 +29,8 @@ using WorkerAbilities = std::map<WorkerAbility, int64_t>;
 // Whether the job has tasks to run and nobody holds a lease of it, though it may be claimed.
 bool Waits(const JobRecord& record);
 
-// What a job that waits waits for, in words: a worker at all, one that can run it, or its turn on one of them.
+// What a job that waits waits for, in words: a worker at all, one that can run it, or its turn on one of
+// them.
 std::string WaitingFor(const JobSpec& job, const WorkerAbilities& workers);
 
 // The workers that are attached to any controller and not draining. Thread-safe.

@@ -37,7 +37,8 @@ Dispatcher::Dispatcher(DispatcherOptions options, Storage& storage, Fleet& fleet
 Dispatcher::~Dispatcher() { Shutdown(); }
 
 void Dispatcher::Start() {
-  const auto start = [this](std::string name, absl::Duration interval, std::function<bool()> step, bool wakes) {
+  const auto start = [this](std::string name, absl::Duration interval, std::function<bool()> step,
+                            bool wakes) {
     threads_.emplace_back(std::move(name),
                           [this, interval, step = std::move(step), wakes] { Loop(interval, step, wakes); });
   };
@@ -47,11 +48,13 @@ void Dispatcher::Start() {
       return false;
     };
   };
-  start("look", options_.look_interval, [this] { return LookStep(); }, true);
+  start(
+      "look", options_.look_interval, [this] { return LookStep(); }, true);
   start("renew", options_.renew_interval, once([this] { RenewStep(); }), false);
   start("reconcile", options_.reconcile_interval, once([this] { ReconcileStep(); }), false);
   for (int i = 0; i < options_.attach_threads; ++i) {
-    start(StrCat("attach-", i), absl::Seconds(1), [this] { return AttachStep(); }, true);
+    start(
+        StrCat("attach-", i), absl::Seconds(1), [this] { return AttachStep(); }, true);
   }
 }
 
@@ -201,12 +204,12 @@ bool Dispatcher::LookStep() {
 }
 
 // Most looks end within the first page, with the credit or with the jobs. But jobs that no worker of this
-// controller can run stay claimable, and a page full of them would hide all others. So while there is credit a
-// look goes on to the next pages, and the next look, after the first page again (what is highest goes first),
-// goes on where this one stopped: each job is seen, and a look costs the same however many there are.
+// controller can run stay claimable, and a page full of them would hide all others. So while there is credit
+// a look goes on to the next pages, and the next look, after the first page again (what is highest goes
+// first), goes on where this one stopped: each job is seen, and a look costs the same however many there are.
 //
-// The alternative, to hand SQL what the workers can run, finds them in one look; but no index knows operations
-// and stores, so that each look of each controller would read all jobs that can't be run.
+// The alternative, to hand SQL what the workers can run, finds them in one look; but no index knows
+// operations and stores, so that each look of each controller would read all jobs that can't be run.
 bool Dispatcher::ClaimWork() {
   const absl::Duration end = clock_.Elapsed() + options_.look_interval;
   std::optional<ClaimablePosition> resume;

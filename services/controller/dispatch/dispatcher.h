@@ -4,10 +4,10 @@
 // Each step is a method that a thread calls in a loop here, and that a simulation calls in any order. All
 // decisions rest on the database (Storage) and on what is known of the streams (Fleet).
 //
-// Priority: claim first, give way after. Each look goes strictly by priority, equals in rotation: a level gets
-// credit only when those above it have nothing left to claim that the same workers can run. A worker full of
-// lower work keeps some credit for jobs above it, so that a higher job is claimed, granted on top and started
-// next.
+// Priority: claim first, give way after. Each look goes strictly by priority, equals in rotation: a level
+// gets credit only when those above it have nothing left to claim that the same workers can run. A worker
+// full of lower work keeps some credit for jobs above it, so that a higher job is claimed, granted on top and
+// started next.
 #ifndef DROVER_SERVICES_CONTROLLER_DISPATCH_DISPATCHER_H_
 #define DROVER_SERVICES_CONTROLLER_DISPATCH_DISPATCHER_H_
 
@@ -40,8 +40,8 @@ struct DispatcherOptions {
   absl::Duration renew_interval = absl::Seconds(1);
   absl::Duration reconcile_interval = absl::Seconds(3);
   absl::Duration interrupt_grace = absl::Seconds(30);  // for requests in flight of a cancelled job
-  int max_jobs_per_page = 256;  // of claimable jobs
-  int max_pages_per_look = 4;   // the first page, and then further ones while there is credit
+  int max_jobs_per_page = 256;                         // of claimable jobs
+  int max_pages_per_look = 4;  // the first page, and then further ones while there is credit
   int max_batches_per_claim = 256;
   int attach_threads = 4;
   size_t max_waiting_hellos = 1024;
@@ -96,7 +96,8 @@ class Dispatcher {
   PageResult ClaimPage(const std::vector<JobView>& views);
   // Whether a worker that can run the job has credit for it.
   bool CanClaim(const JobView& view);
-  // Claims what the credit and the share of it (one of `share` equal ones) allow, up to max_batches_per_claim.
+  // Claims what the credit and the share of it (one of `share` equal ones) allow, up to
+  // max_batches_per_claim.
   ClaimOutcome ClaimFor(const JobView& view, int64_t share);
   void ReturnWithdrawn(const std::vector<Fleet::Withdrawn>& withdrawn);
   void Loop(absl::Duration interval, const std::function<bool()>& step, bool wakes);

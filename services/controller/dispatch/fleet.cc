@@ -330,9 +330,8 @@ std::vector<Fleet::Slot> Fleet::Slots(const JobInfo& job, int32_t priority) cons
 bool Fleet::AnyCredit(int32_t priority) const {
   MutexLock lock(&mu_);
   return std::any_of(streams_.begin(), streams_.end(),
-                     [this, priority](const auto& entry) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-                       return Credit(entry.second, priority) > 0;
-                     });
+                     [this, priority](const auto& entry)
+                         ABSL_NO_THREAD_SAFETY_ANALYSIS { return Credit(entry.second, priority) > 0; });
 }
 
 void Fleet::BeginClaim(const std::vector<Slot>& slots) {

@@ -27,8 +27,10 @@ Janitor::Janitor(JanitorOptions options, Storage& storage, Clock& clock, Janitor
 Janitor::~Janitor() { Shutdown(); }
 
 void Janitor::Start() {
-  threads_.emplace_back("janitor-session", [this] { Loop(options_.session_interval, [this] { SessionStep(); }); });
-  threads_.emplace_back("janitor-settle", [this] { Loop(options_.settle_interval, [this] { SettleStep(); }); });
+  threads_.emplace_back("janitor-session",
+                        [this] { Loop(options_.session_interval, [this] { SessionStep(); }); });
+  threads_.emplace_back("janitor-settle",
+                        [this] { Loop(options_.settle_interval, [this] { SettleStep(); }); });
   threads_.emplace_back("janitor-purge", [this] { Loop(options_.purge_interval, [this] { PurgeStep(); }); });
 }
 

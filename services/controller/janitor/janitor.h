@@ -57,8 +57,8 @@ class Janitor {
 
  private:
   void Loop(absl::Duration interval, const std::function<void()>& step);
-  // Returns these leases and, if that was a whole look full of them, those after them, until none is left, none
-  // could be returned or it is `end`.
+  // Returns these leases and, if that was a whole look full of them, those after them, until none is left,
+  // none could be returned or it is `end`.
   void ReturnAll(std::vector<Storage::StrandedLease> stranded, absl::Duration end);
   // How many were returned.
   int64_t Return(const std::vector<Storage::StrandedLease>& stranded);

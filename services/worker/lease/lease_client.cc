@@ -306,12 +306,12 @@ absl::Duration LeaseClient::next_tick() const {
   return next;
 }
 
-// A controller that renews nothing is stuck, cut off from the database, or cut off from here by a network that
-// drops packets and says nothing: perhaps another isn't. The session ends a TTL after its last renewal, so half
-// of that is the time to look for another one: it leaves two tries, each with WelcomeTimeout(). The protocol's
-// model lets a stream break at any moment and a worker attach whenever it has none, so looking earlier is a
-// behaviour that it covers; and the fence is neither moved nor lifted by it. Not earlier than what an honest
-// controller may take, though, or short TTLs would make workers wander.
+// A controller that renews nothing is stuck, cut off from the database, or cut off from here by a network
+// that drops packets and says nothing: perhaps another isn't. The session ends a TTL after its last renewal,
+// so half of that is the time to look for another one: it leaves two tries, each with WelcomeTimeout(). The
+// protocol's model lets a stream break at any moment and a worker attach whenever it has none, so looking
+// earlier is a behaviour that it covers; and the fence is neither moved nor lifted by it. Not earlier than
+// what an honest controller may take, though, or short TTLs would make workers wander.
 absl::Duration LeaseClient::SilenceLimit() const {
   return std::min(std::max(ttl_ / 2, heartbeat_ + kAckSlack), ttl_);
 }

@@ -75,8 +75,8 @@ inline constexpr size_t kFewerLeasesThan = 16384;  // with this many leases, it 
 
 inline constexpr absl::Duration kMinBackoff = absl::Milliseconds(100);
 inline constexpr absl::Duration kMaxBackoff = absl::Seconds(3);
-// A Hello that is not answered within this has failed: the first of a session. A session that is to be kept has
-// less time, a quarter of its TTL, but not less than the second.
+// A Hello that is not answered within this has failed: the first of a session. A session that is to be kept
+// has less time, a quarter of its TTL, but not less than the second.
 inline constexpr absl::Duration kWelcomeTimeout = absl::Seconds(10);
 inline constexpr absl::Duration kMinWelcomeTimeout = absl::Seconds(2);
 // An acknowledgment may come this much later than the heartbeat: the controller renews once a second.

@@ -50,18 +50,21 @@ TEST(WaitingFor, SaysWhatIsMissing) {
             "a worker that can run copy_object at revision 2 (1 is attached)");
   EXPECT_EQ(WaitsFor({{{{{"copy_object", 2}}, {{"main", "f1"}}}, 2}}),
             "a worker that can run copy_object at revision 2 and reaches store other (2 are attached)");
-  EXPECT_EQ(WaitsFor({{{{{"copy_object", 3}}, {{"main", "moved"}, {"other", "f2"}}}, 2}}),
-            "a worker that can run copy_object at revision 2 and reaches store main, as the job pinned it when "
-            "it was created (2 are attached)");
   EXPECT_EQ(
-      WaitsFor({{{{{"copy_object", 2}}, {{"main", "f1"}}}, 1}, {{{{"copy_object", 2}}, {{"other", "f2"}}}, 1}}),
+      WaitsFor({{{{{"copy_object", 3}}, {{"main", "moved"}, {"other", "f2"}}}, 2}}),
+      "a worker that can run copy_object at revision 2 and reaches store main, as the job pinned it when "
+      "it was created (2 are attached)");
+  EXPECT_EQ(
+      WaitsFor(
+          {{{{{"copy_object", 2}}, {{"main", "f1"}}}, 1}, {{{{"copy_object", 2}}, {{"other", "f2"}}}, 1}}),
       "a worker that can run copy_object at revision 2 and reaches all of the stores main, other (2 are "
       "attached)");
 }
 
 TEST(WaitingFor, AJobThatSomeWorkerCanRunWaitsForItsTurn) {
-  EXPECT_EQ(WaitsFor({{{{{"no_op", 1}}, {}}, 3}, {{{{"copy_object", 2}}, {{"main", "f1"}, {"other", "f2"}}}, 2}}),
-            "its turn: 2 of 5 attached workers can run it");
+  EXPECT_EQ(
+      WaitsFor({{{{{"no_op", 1}}, {}}, 3}, {{{{"copy_object", 2}}, {{"main", "f1"}, {"other", "f2"}}}, 2}}),
+      "its turn: 2 of 5 attached workers can run it");
 }
 
 class AttachedWorkersTest : public ::testing::Test {
