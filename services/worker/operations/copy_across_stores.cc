@@ -196,7 +196,7 @@ boost::asio::awaitable<std::optional<Attempt>> CopyStreamed(const CopyTask& task
   // Everything that it uses lives until it has ended: whatever happens, that is waited for.
   boost::asio::co_spawn(executor, task.context.Send(task.source.store, std::move(get)),
                         [&](std::exception_ptr threw, absl::StatusOr<S3Response> answer) {
-                          read_threw = threw;
+                          read_threw = std::move(threw);
                           got = std::move(answer);
                           pipe.EndReading();
                           read_over.Set();
