@@ -135,7 +135,7 @@ void LeaseClient::WaitToAttach(absl::Duration wait, bool elsewhere) {
 void LeaseClient::Retry(std::string_view why, const absl::Status& status) {
   if (stream_ == Stream::kAttaching) metrics_.attaches_failed.Add();
   const absl::Duration wait = backoff_ * (0.5 + 0.5 * random_.NextUnit());
-  backoff_ = std::min(backoff_ * 2, kMaxBackoff);
+  backoff_ = std::min(backoff_ * 2, kMaxAttachBackoff);
   LogWarning("stream.ended", {{"why", why},
                               {"status", status},
                               {"session", session_id_},
@@ -172,7 +172,7 @@ void LeaseClient::Violation(std::string_view what) {
   LogError("protocol.violated", {{"what", what}, {"session", session_id_}, {"controller", controller_}});
   transport_.Close();
   // Such a controller is not asked again at once, and neither is any other that may be like it.
-  backoff_ = kMaxBackoff;
+  backoff_ = kMaxAttachBackoff;
   Retry("violation", absl::InvalidArgumentError(ToAbsl(what)));
 }
 
@@ -250,7 +250,7 @@ void LeaseClient::OnDrain(const v1::Drain& drain) {
   transport_.Close();
   // Elsewhere nearly at once; to the same address within the time asked for, as far as the fence leaves room.
   const absl::Duration most =
-      options_.controllers > 1 ? kMinBackoff : Clamp(FromProto(drain.max_wait()), kMinBackoff, ttl_ / 3);
+      options_.controllers > 1 ? kMinAttachBackoff : Clamp(FromProto(drain.max_wait()), kMinAttachBackoff, ttl_ / 3);
   const absl::Duration wait = most * random_.NextUnit();
   LogInfo("stream.drained", {{"session", session_id_}, {"leases", leases_.size()}, {"wait", wait}});
   WaitToAttach(wait, true);
@@ -365,7 +365,7 @@ void LeaseClient::OnStatusAck(const v1::StatusAck& ack) {
     return Violation("a StatusAck for a Status that was not sent");
   UpdateFence();
   heard_ = clock_.Elapsed();
-  backoff_ = kMinBackoff;
+  backoff_ = kMinAttachBackoff;
   std::optional<absl::Duration> sent;
   while (!statuses_.empty() && statuses_.front().number <= ack.number()) {
     sent = statuses_.front().sent;

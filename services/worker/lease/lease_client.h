@@ -73,8 +73,9 @@ inline constexpr absl::Duration kSegmentAgeEarly = absl::Seconds(1);  // the sam
 inline constexpr size_t kMaxHeldLeases = 65536;
 inline constexpr size_t kFewerLeasesThan = 16384;  // with this many leases, it asks for no more
 
-inline constexpr absl::Duration kMinBackoff = absl::Milliseconds(100);
-inline constexpr absl::Duration kMaxBackoff = absl::Seconds(3);
+// Between two attaches. (Names of their own: object_store.h has a kMaxBackoff, and a program links both.)
+inline constexpr absl::Duration kMinAttachBackoff = absl::Milliseconds(100);
+inline constexpr absl::Duration kMaxAttachBackoff = absl::Seconds(3);
 // A Hello that is not answered within this has failed: the first of a session. A session that is to be kept
 // has less time, a quarter of its TTL, but not less than the second.
 inline constexpr absl::Duration kWelcomeTimeout = absl::Seconds(10);
@@ -250,7 +251,7 @@ class LeaseClient final : public LeaseReport {
   absl::Duration next_attach_ = absl::ZeroDuration();
   absl::Duration hello_sent_ = absl::ZeroDuration();
   absl::Duration heard_ = absl::ZeroDuration();  // last StatusAck on this stream, or its Welcome
-  absl::Duration backoff_ = kMinBackoff;
+  absl::Duration backoff_ = kMinAttachBackoff;
   std::optional<absl::Duration> blamed_;  // last end with INVALID_ARGUMENT
   int64_t status_number_ = 0;
   int64_t grants_received_ = 0;

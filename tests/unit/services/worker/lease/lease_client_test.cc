@@ -46,7 +46,7 @@ class LeaseClientTest : public ::testing::Test {
   v1::Hello BreakAndReattach(absl::Status why = absl::UnavailableError("broken")) {
     transport_.TakeHellos();
     client_->OnStreamBroken(why);
-    clock_.Advance(kMaxBackoff);
+    clock_.Advance(kMaxAttachBackoff);
     client_->Tick();
     const std::vector<v1::Hello> hellos = transport_.TakeHellos();
     EXPECT_THAT(hellos, SizeIs(1));
@@ -95,7 +95,7 @@ TEST_F(LeaseClientTest, HellosAreNumberedWithinASessionWhateverBecomesOfThem) {
   EXPECT_EQ(aborted.resume_token(), "token of s1");
   clock_.Advance(kWelcomeTimeout);  // no answer at all
   client_->Tick();
-  clock_.Advance(kMaxBackoff);
+  clock_.Advance(kMaxAttachBackoff);
   client_->Tick();
   const std::vector<v1::Hello> hellos = transport_.TakeHellos();
   ASSERT_THAT(hellos, SizeIs(1));
@@ -154,7 +154,7 @@ TEST_F(LeaseClientTest, SegmentsCutWhileAwayAreSentAfterWelcomeOnly) {
   client_->OnStreamBroken(absl::UnavailableError("broken"));
   client_->Succeeded(1, 0, 10);
   EXPECT_THAT(transport_.TakeSegments(), IsEmpty());
-  clock_.Advance(kMaxBackoff);
+  clock_.Advance(kMaxAttachBackoff);
   client_->Tick();
   EXPECT_THAT(transport_.TakeSegments(), IsEmpty());
   client_->OnMessage(MakeWelcome("s1"));
@@ -225,13 +225,13 @@ TEST_F(LeaseClientTest, BackoffIsJitteredGrowsAndIsBounded) {
   for (int i = 0; i < 12; ++i) {
     client_->OnStreamBroken(absl::UnavailableError("down"));
     const absl::Duration wait = client_->next_tick() - clock_.Elapsed();
-    EXPECT_GE(wait, kMinBackoff / 2);
-    EXPECT_LE(wait, kMaxBackoff);
+    EXPECT_GE(wait, kMinAttachBackoff / 2);
+    EXPECT_LE(wait, kMaxAttachBackoff);
     longest = std::max(longest, wait);
     clock_.Advance(wait);
     client_->Tick();
   }
-  EXPECT_GE(longest, kMaxBackoff / 2);
+  EXPECT_GE(longest, kMaxAttachBackoff / 2);
   EXPECT_THAT(transport_.opened, SizeIs(13));
   EXPECT_NE(transport_.opened[0], transport_.opened[1]);  // the other controller
 }
@@ -240,13 +240,13 @@ TEST_F(LeaseClientTest, AnAcknowledgedStatusResetsTheBackoff) {
   client_->Start();
   for (int i = 0; i < 8; ++i) {
     client_->OnStreamBroken(absl::UnavailableError("down"));
-    clock_.Advance(kMaxBackoff);
+    clock_.Advance(kMaxAttachBackoff);
     client_->Tick();
   }
   client_->OnMessage(MakeWelcome("s1"));
   AckStatus();
   client_->OnStreamBroken(absl::UnavailableError("down"));
-  EXPECT_LE(client_->next_tick() - clock_.Elapsed(), kMinBackoff);
+  EXPECT_LE(client_->next_tick() - clock_.Elapsed(), kMinAttachBackoff);
 }
 
 TEST_F(LeaseClientTest, AControllerThatSaysNothingForHalfATtlIsLeftForAnotherWithTheSession) {
@@ -302,7 +302,7 @@ TEST_F(LeaseClientTest, DrainAttachesElsewhereSoonWithSessionAndLeases) {
   drain.mutable_drain()->mutable_max_wait()->set_seconds(10);
   client_->OnMessage(drain);
   EXPECT_FALSE(transport_.open);
-  clock_.Advance(kMinBackoff);
+  clock_.Advance(kMinAttachBackoff);
   client_->Tick();
   const std::vector<v1::Hello> hellos = transport_.TakeHellos();
   ASSERT_THAT(hellos, SizeIs(1));
@@ -409,7 +409,7 @@ TEST_F(LeaseClientTest, AWelcomeThatIsTheFirstThingSeenAfterASuspensionDoesNotLi
   Attach();
   Grant(1, 10);
   client_->OnStreamBroken(absl::UnavailableError("broken"));
-  clock_.Advance(kMaxBackoff);
+  clock_.Advance(kMaxAttachBackoff);
   client_->Tick();  // Hello
   clock_.Advance(absl::Hours(1));
   client_->OnMessage(MakeWelcome("s1"));
@@ -805,8 +805,8 @@ TEST_F(LeaseClientTest, AMessageThatBreaksTheProtocolClosesTheStreamAndLeavesWha
     client_->OnMessage(garbage.message);
     EXPECT_EQ(transport_.closed, closed + 1);
     EXPECT_FALSE(client_->attached());
-    EXPECT_GE(client_->next_tick(), clock_.Elapsed() + kMaxBackoff / 2);
-    clock_.Advance(kMaxBackoff);
+    EXPECT_GE(client_->next_tick(), clock_.Elapsed() + kMaxAttachBackoff / 2);
+    clock_.Advance(kMaxAttachBackoff);
     client_->Tick();
     EXPECT_THAT(Held(transport_.TakeHellos().at(0)), ElementsAre(1));
     client_->OnMessage(MakeWelcome("s1"));
