@@ -18,7 +18,7 @@ inline constexpr size_t kMaxThreadName = 15;
 class NamedThread {
  public:
   template <typename Body>
-  NamedThread(std::string name, Body body)
+  NamedThread(const std::string& name, Body body)
       : thread_([name = name.substr(0, kMaxThreadName), body = std::move(body)]() mutable {
           pthread_setname_np(pthread_self(), name.c_str());
           body();
