@@ -221,6 +221,35 @@ absl::StatusOr<std::vector<v1::Worker>> Client::ListWorkers() {
   return workers;
 }
 
+absl::StatusOr<Client::OutcomeListing> Client::ListTaskOutcomes(
+    v1::ListTaskOutcomesRequest request, int64_t limit,
+    const std::function<void(const v1::RecordedOutcome&)>& show) {
+  OutcomeListing listing;
+  int64_t shown = 0;
+  do {
+    // Never 0, which would ask for the server's own size; one more than wanted tells whether there is more.
+    const int64_t wanted = limit == 0 ? kPageSize : std::min<int64_t>(kPageSize, limit - shown + 1);
+    request.set_page_size(static_cast<int32_t>(wanted));
+    v1::ListTaskOutcomesResponse response;
+    DROVER_RETURN_IF_ERROR(
+        TryAll(request, response, [](Server& server, auto* context, const auto& in, auto* out) {
+          return server.jobs->ListTaskOutcomes(context, in, out);
+        }));
+    // What the first page says holds for the whole listing.
+    if (request.page_token().empty()) listing.open = response.earlier_batches_open();
+    for (const v1::RecordedOutcome& outcome : response.outcomes()) {
+      if (limit != 0 && shown == limit) {
+        listing.more = true;
+        return listing;
+      }
+      show(outcome);
+      ++shown;
+    }
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  return listing;
+}
+
 absl::StatusOr<v1::Job> Client::WatchJob(const std::string& job_id, const WatchOptions& options) {
   v1::WatchJobRequest request;
   request.set_job_id(job_id);

@@ -40,6 +40,16 @@ class Client {
   absl::StatusOr<v1::Job> UpdateJobPriority(const std::string& job_id, int32_t priority);
   // All pages.
   absl::StatusOr<std::vector<v1::Worker>> ListWorkers();
+  // How a listing of outcomes ended.
+  struct OutcomeListing {
+    bool more = false;  // there are more than the limit
+    bool open = false;  // the job may still record outcomes, before those given too
+  };
+  // Gives each outcome to `show` as its page arrives, until there are `limit` of them (0: no limit). `request`'s
+  // page is set here.
+  absl::StatusOr<OutcomeListing> ListTaskOutcomes(
+      v1::ListTaskOutcomesRequest request, int64_t limit,
+      const std::function<void(const v1::RecordedOutcome&)>& show);
 
   struct WatchOptions {
     absl::Duration patience = absl::Minutes(2);  // without any update from any server until it gives up

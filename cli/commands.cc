@@ -17,6 +17,7 @@
 #include "absl/strings/match.h"
 #include "cli/client.h"
 #include "cli/create_request.h"
+#include "cli/outcomes.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "common/clock/clock.h"
@@ -61,6 +62,18 @@ constexpr char kCreateExamples[] =
     "  In a script:\n"
     "    id=$(drover job create … --request-id nightly-2026-02-03 -o id) && drover job watch \"$id\"\n";
 
+constexpr char kOutcomeExamples[] =
+    "Examples:\n"
+    "  What went wrong, by error code:\n"
+    "    drover job summary 0194f0c2-7d3e-7a51-9b1c-3f2a4c5d6e7f\n"
+    "  The first 20 tasks that were denied, beneath a prefix:\n"
+    "    drover job outcomes 0194f0c2-7d3e-7a51-9b1c-3f2a4c5d6e7f --code AccessDenied --prefix 2024/ --limit "
+    "20\n"
+    "  The failed tasks as a manifest, to run them again:\n"
+    "    drover job outcomes 0194f0c2-7d3e-7a51-9b1c-3f2a4c5d6e7f --limit 0 -o id > again.csv\n"
+    "  For a script, an outcome on each line:\n"
+    "    drover job outcomes 0194f0c2-7d3e-7a51-9b1c-3f2a4c5d6e7f --all --limit 0 -o json | jq .task.key\n";
+
 // Everything that the command line can say.
 struct Options {
   std::string server = kDefaultServer;
@@ -77,6 +90,10 @@ struct Options {
   int32_t priority = 0;
   std::vector<std::string> states;
   int64_t limit = kDefaultLimit;
+  bool failed_outcomes = false;
+  bool all_outcomes = false;
+  std::optional<std::string> error_code;
+  std::string key_prefix;
 };
 
 void Print(std::string_view text) {
@@ -175,6 +192,49 @@ class Session {
   ExitCode ChangeJob(Change change) { return Changed((client_.*change)(options_.job_id, options_.reason)); }
 
   ExitCode Priority() { return Changed(client_.UpdateJobPriority(options_.job_id, options_.priority)); }
+
+  // Outcomes are printed as they arrive: there may be millions.
+  ExitCode Outcomes() {
+    v1::ListTaskOutcomesRequest request;
+    request.set_job_id(options_.job_id);
+    request.set_include_succeeded(options_.all_outcomes);
+    if (options_.error_code) request.set_error_code(*options_.error_code);
+    request.set_key_prefix(options_.key_prefix);
+    bool any = false;
+    const auto show = [&](const v1::RecordedOutcome& outcome) {
+      if (json()) {
+        Print(ToJson(outcome, false));
+      } else if (options_.output == "id") {
+        Print(ManifestLine(outcome.task()));
+      } else {
+        Print(StrCat(any ? "" : OutcomeHeader(), OutcomeLine(outcome)));
+      }
+      any = true;
+    };
+    const auto listing = client_.ListTaskOutcomes(std::move(request), options_.limit, show);
+    if (!listing.ok()) return Refused(listing.status());
+    if (listing->more) PrintError(StrCat("there are more than ", options_.limit, "; --limit 0 shows all"));
+    if (listing->open) PrintError("the job has not ended: earlier batches may still gain outcomes");
+    return ExitCode::kOk;
+  }
+
+  ExitCode Summary() {
+    const auto job = client_.GetJob(options_.job_id);
+    if (!job.ok()) return Refused(job.status());
+    if (json()) {
+      Print(ToJson(job->failure_summary(), true));
+    } else if (options_.output == "id") {
+      for (const v1::FailureGroup& group : job->failure_summary().groups())
+        Print(StrCat(Printable(group.error_code()), "\n"));
+    } else {
+      Print(StrCat("job ", Printable(job->job_id()), " is ", StateName(job->state()), ": ",
+                   FormatCount(job->progress().failed_tasks()), " failed of ",
+                   FormatCount(job->progress().succeeded_tasks() + job->progress().failed_tasks()),
+                   " executed tasks\n"));
+      if (job->failure_summary().groups_size() > 0) Print(SummaryTable(job->failure_summary()));
+    }
+    return ExitCode::kOk;
+  }
 
   ExitCode Workers() {
     const auto workers = client_.ListWorkers();
@@ -289,6 +349,11 @@ class CommandLine {
     CLI::App* get = Add(*job, "get", "Show one job", [](Session& s) { return s.Get(); });
     AddJobId(*get);
     AddList(*job);
+    AddOutcomes(*job);
+    CLI::App* summary = Add(*job, "summary", "Count a job's failed tasks by error code, with examples",
+                            [](Session& s) { return s.Summary(); });
+    AddJobId(*summary);
+    summary->footer(kOutcomeExamples);
     CLI::App* watch = Add(*job, "watch", "Follow a job until it ends", [](Session& s) { return s.Watch(); });
     AddJobId(*watch);
     AddReconnect(*watch);
@@ -354,6 +419,23 @@ class CommandLine {
     CLI::App* app = Add(job, name, help, command);
     AddJobId(*app);
     app->add_option("--reason", o_.reason, "Why, at most 256 characters; kept with the change");
+  }
+
+  void AddOutcomes(CLI::App& job) {
+    CLI::App* outcomes =
+        Add(job, "outcomes", "List what became of a job's tasks, in the order of the manifest",
+            [](Session& s) { return s.Outcomes(); });
+    AddJobId(*outcomes);
+    CLI::Option* failed =
+        outcomes->add_flag("--failed", o_.failed_outcomes, "Failed tasks only; the default");
+    outcomes->add_flag("--all", o_.all_outcomes, "All tasks that were executed")->excludes(failed);
+    outcomes->add_option("--code", o_.error_code,
+                         "Only outcomes with exactly this error code; \"\": without one");
+    outcomes->add_option("--prefix", o_.key_prefix, "Only keys that begin so");
+    outcomes->add_option("--limit", o_.limit, "At most so many; 0 for all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    outcomes->footer(kOutcomeExamples);
   }
 
   void AddList(CLI::App& job) {

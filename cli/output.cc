@@ -145,6 +145,28 @@ std::string FailureLines(const v1::Job& job) {
   return out;
 }
 
+// The most frequent kinds of failed tasks, a line each; `job summary` shows all.
+std::string FailedKinds(const v1::Job& job) {
+  constexpr int kMostKinds = 5;
+  std::string out;
+  const auto& groups = job.failure_summary().groups();
+  for (int i = 0; i < std::min(kMostKinds, groups.size()); ++i) {
+    const v1::FailureGroup& group = groups[i];
+    StrAppend(&out, "  ", FormatCount(group.failed_tasks()), " failed with ",
+              group.error_code().empty() ? "no code" : Printable(group.error_code()));
+    if (group.http_status() != 0) StrAppend(&out, " (", group.http_status(), ")");
+    if (group.examples_size() > 0) {
+      const v1::ManifestTask& example = group.examples(0);
+      StrAppend(&out, ", e.g. ", Printable(StrCat(example.bucket(), "/", example.key())));
+    }
+    out += "\n";
+  }
+  if (groups.size() > kMostKinds) {
+    StrAppend(&out, "  and ", groups.size() - kMostKinds, " more kinds: drover job summary\n");
+  }
+  return out;
+}
+
 std::string Labels(const google::protobuf::Map<std::string, std::string>& labels) {
   std::vector<std::string> parts;
   for (const auto& [key, value] : labels) parts.push_back(StrCat(key, "=", value));
@@ -280,6 +302,7 @@ std::string JobDetails(const v1::Job& job, absl::Time now) {
         job.state_reason().message().empty() ? "" : StrCat(": ", job.state_reason().message());
     line("Reason", Printable(StrCat(job.state_reason().code(), words, by)));
   }
+  line("Waits for", Printable(job.waiting_for()));
   line("Priority", StrCat(job.priority()));
   line("Operation", OperationText(job.operation()));
   line("Manifest", ManifestText(job.manifest()));
@@ -294,6 +317,7 @@ std::string JobDetails(const v1::Job& job, absl::Time now) {
   if (job.has_start_time()) line("Started", FormatMoment(TimeOf(job.start_time())));
   if (job.has_end_time()) line("Ended", FormatMoment(TimeOf(job.end_time())));
   if (job.failures_size() > 0) StrAppend(&out, "Failures\n", FailureLines(job));
+  if (job.failure_summary().groups_size() > 0) StrAppend(&out, "Failed tasks\n", FailedKinds(job));
   return out;
 }
 
@@ -305,12 +329,11 @@ std::string JobSummary(const v1::Job& job) {
              " failed, of ", FormatCount(progress.total_tasks()), " tasks");
   if (progress.unconfirmed_tasks() > 0) {
     StrAppend(&out, " (", FormatCount(progress.unconfirmed_tasks()), " unconfirmed)");
-  line("Waits for", Printable(job.waiting_for()));
   }
   if (job.has_start_time() && job.has_end_time()) {
     StrAppend(&out, " in ", FormatSpan(TimeOf(job.end_time()) - TimeOf(job.start_time())));
   }
-  StrAppend(&out, "\n", FailureLines(job));
+  StrAppend(&out, "\n", FailureLines(job), FailedKinds(job));
   if (job.has_report()) StrAppend(&out, "report ", ReportText(job), "\n");
   return out;
 }

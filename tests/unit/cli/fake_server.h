@@ -62,6 +62,22 @@ class FakeJobs : public v1::JobService::Service {
     return grpc::Status::OK;
   }
 
+  // Pages of at most three outcomes, every other one empty but for its token.
+  grpc::Status ListTaskOutcomes(grpc::ServerContext*, const v1::ListTaskOutcomesRequest* request,
+                                v1::ListTaskOutcomesResponse* response) override {
+    MutexLock lock(&mu_);
+    ++calls_;
+    outcome_requests_.push_back(*request);
+    const int place = request->page_token().empty() ? 0 : std::stoi(request->page_token());
+    const int first = place / 2;
+    const int last = place % 2 == 1 ? first : std::min(first + std::min(request->page_size(), 3), outcomes_);
+    for (int i = first; i < last; ++i) response->add_outcomes()->mutable_task()->set_position(i);
+    response->set_earlier_batches_open(place == 0);
+    if (place % 2 == 0 && last < outcomes_) response->set_next_page_token(std::to_string(last * 2 + 1));
+    if (place % 2 == 1) response->set_next_page_token(std::to_string(first * 2));
+    return grpc::Status::OK;
+  }
+
   grpc::Status WatchJob(grpc::ServerContext*, const v1::WatchJobRequest*,
                         grpc::ServerWriter<v1::WatchJobResponse>* writer) override {
     Stream stream;
@@ -89,6 +105,15 @@ class FakeJobs : public v1::JobService::Service {
     MutexLock lock(&mu_);
     jobs_ = jobs;
   }
+  void SetOutcomes(int outcomes) {
+    MutexLock lock(&mu_);
+    outcomes_ = outcomes;
+  }
+  // All calls of ListTaskOutcomes.
+  std::vector<v1::ListTaskOutcomesRequest> outcome_requests() {
+    MutexLock lock(&mu_);
+    return outcome_requests_;
+  }
   void SetCreated(v1::Job job) {
     MutexLock lock(&mu_);
     created_ = std::move(job);
@@ -112,7 +137,9 @@ class FakeJobs : public v1::JobService::Service {
   v1::CreateJobRequest create_request_ ABSL_GUARDED_BY(mu_);
   grpc::Status get_status_ ABSL_GUARDED_BY(mu_);
   std::vector<Stream> streams_ ABSL_GUARDED_BY(mu_);
+  std::vector<v1::ListTaskOutcomesRequest> outcome_requests_ ABSL_GUARDED_BY(mu_);
   int jobs_ ABSL_GUARDED_BY(mu_) = 0;
+  int outcomes_ ABSL_GUARDED_BY(mu_) = 0;
   int calls_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
