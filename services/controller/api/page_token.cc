@@ -48,9 +48,10 @@ PageQuery WorkersQuery() { return {"workers"}; }
 
 PageQuery OutcomesQuery(const OutcomeQuery& query) {
   // The code's length goes before it, so that no code reads like another one and a prefix.
-  return {StrCat("outcomes ", query.job_id, query.include_succeeded ? " all" : " failed",
-                 query.code ? StrCat(" code ", query.code->size(), " ", *query.code) : std::string(" any code"),
-                 " prefix ", query.key_prefix)};
+  return {
+      StrCat("outcomes ", query.job_id, query.include_succeeded ? " all" : " failed",
+             query.code ? StrCat(" code ", query.code->size(), " ", *query.code) : std::string(" any code"),
+             " prefix ", query.key_prefix)};
 }
 
 std::string EncodePageToken(const PageQuery& query, std::string_view cursor) {

@@ -283,6 +283,18 @@ TEST_P(PostgresLocksTest, FrequentLooksUseTheirIndexes) {
       plans.Of("SELECT * FROM drover.outcome_segments WHERE job_id = '00000000-0000-0000-0000-000000000000' "
                "AND batch_no >= 300 AND batch_no < 900 AND failed > 0"),
       HasSubstr("outcome_segments_failed"));
+  // ReadSegmentPage: the batches that have failures, and then their segments, in the order of that index.
+  const std::string failures =
+      "FROM drover.outcome_segments s WHERE s.job_id = '00000000-0000-0000-0000-000000000000' "
+      "AND s.batch_no >= 300 AND s.failed > 0 ";
+  for (const std::string& plan :
+       {plans.Of(absl::StrCat("SELECT s.batch_no, sum(s.failed) ", failures,
+                              "GROUP BY s.batch_no ORDER BY s.batch_no LIMIT 17")),
+        plans.Of(absl::StrCat("SELECT s.payload ", failures,
+                              "AND s.batch_no <= (SELECT 900) ORDER BY s.batch_no"))}) {
+    EXPECT_THAT(plan, HasSubstr("using outcome_segments_failed"));
+    EXPECT_THAT(plan, ::testing::Not(HasSubstr("Sort")));
+  }
 }
 
 }  // namespace
