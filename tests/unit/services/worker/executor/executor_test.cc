@@ -76,7 +76,8 @@ using Script = std::function<boost::asio::awaitable<void>(const TaskGroup&, Oper
 
 class ScriptedOperation final : public Operation {
  public:
-  ScriptedOperation(Limits limits, Script script, std::vector<Running>* log)
+  // `limits` may change while it runs.
+  ScriptedOperation(const Limits& limits, Script script, std::vector<Running>* log)
       : limits_(limits), script_(std::move(script)), log_(log) {}
   Limits limits() const override { return limits_; }
   boost::asio::awaitable<void> Run(const TaskGroup& group, OperationContext& context,
@@ -92,7 +93,7 @@ class ScriptedOperation final : public Operation {
   }
 
  private:
-  const Limits limits_;
+  const Limits& limits_;
   const Script script_;
   std::vector<Running>* const log_;
 };
@@ -218,6 +219,21 @@ TEST_F(ExecutorTest, AGroupIsNoLargerThanTheOperationAllowsAndInOneBucket) {
     EXPECT_THAT(running.buckets, SizeIs(1));
   }
   EXPECT_EQ(Started("a"), 12u);  // 10 + 10 + 5, four times
+  EXPECT_EQ(report_.succeeded[1], TaskSet::All(100));
+}
+
+TEST_F(ExecutorTest, AnOperationTakesSmallerGroupsOnceItHasLearntThatItMust) {
+  limits_["a"] = {.max_tasks = 10, .same_bucket = true};
+  scripts_["a"] = [this](const TaskGroup&, OperationContext&, GroupResult&) -> boost::asio::awaitable<void> {
+    limits_["a"].max_tasks = 1;
+    co_return;
+  };
+  Job("a");
+  Lease(1, "a", 100);
+  Poll();
+  EXPECT_THAT(ran_["a"].front().keys, SizeIs(10));
+  EXPECT_THAT(ran_["a"].back().keys, SizeIs(1));
+  EXPECT_GT(Started("a"), 20u);
   EXPECT_EQ(report_.succeeded[1], TaskSet::All(100));
 }
 

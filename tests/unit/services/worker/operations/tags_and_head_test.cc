@@ -66,9 +66,40 @@ TEST_F(TagsAndHeadTest, DeletingTagsNamesTheVersion) {
   ASSERT_TRUE(attempt.has_value());
   EXPECT_TRUE(attempt->outcome.succeeded);
   EXPECT_EQ(attempt->outcome.http_status, 204);
-  Run(operation, {"bucket", "k", ""});
-  EXPECT_THAT(server.requests(),
-              ElementsAre("DELETE /bucket/a%20b?tagging=&versionId=v%2B1", "DELETE /bucket/k?tagging="));
+  EXPECT_THAT(server.requests(), ElementsAre("DELETE /bucket/a%20b?tagging=&versionId=v%2B1"));
+}
+
+TEST_F(TagsAndHeadTest, TagsThatAStoreKeptInSpiteOfItsYesAreWrittenOver) {
+  const auto run = [&](int status, const std::string& left) {
+    requests_.clear();
+    TestServer server([&](TestServer::Peer& peer) {
+      while (peer.ReadRequest()) {
+        requests_.push_back(StrCat(peer.method(), " ", peer.target()));
+        if (peer.method() == "DELETE") {
+          peer.Answer(204, "");
+        } else if (peer.method() == "GET") {
+          peer.Answer(status, left);
+        } else {
+          EXPECT_EQ(peer.body(), TaggingXml({}));
+          peer.Answer(200, "");
+        }
+      }
+    });
+    Connect(&server);
+    return Run(With([](auto& o) { o.mutable_delete_object_tagging(); }), {"bucket", "k", ""});
+  };
+  const std::string remove = "DELETE /bucket/k?tagging=";
+  const std::string look = "GET /bucket/k?tagging=";
+  EXPECT_EQ(run(200, TaggingXml({}))->outcome.http_status, 204);
+  EXPECT_THAT(requests_, ElementsAre(remove, look));
+  EXPECT_EQ(run(404, ErrorXml("NoSuchTagSet", ""))->outcome.http_status, 204);
+  EXPECT_THAT(requests_, ElementsAre(remove, look));
+  EXPECT_FALSE(run(200, TaggingXml({{"kept", "1"}})).has_value());
+  EXPECT_THAT(requests_, ElementsAre(remove, look, "PUT /bucket/k?tagging="));
+  // What can't be looked at is no success.
+  EXPECT_EQ(run(403, ErrorXml("AccessDenied", ""))->outcome.code, "AccessDenied");
+  EXPECT_EQ(run(200, "<Tagging>")->outcome.code, "MalformedResponse");
+  EXPECT_THAT(requests_, ElementsAre(remove, look));
 }
 
 TEST_F(TagsAndHeadTest, AChangeKeepsTheOtherTags) {
