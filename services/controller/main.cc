@@ -1,6 +1,5 @@
 // drover-controller: keeps jobs, leases their tasks to workers, and records outcomes.
 
-#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -21,8 +20,6 @@
 #include "services/controller/storage/postgres/postgres_storage.h"
 
 namespace {
-
-constexpr int kMallocArenas = 4;
 
 int Fail(std::string_view what, const absl::Status& status) {
   drover::LogError("controller.failed", {{"what", what}, {"error", status}});
@@ -70,9 +67,6 @@ int main(int argc, char** argv) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
-  // Otherwise each of the many threads that come and go gets an arena of its own, and what the large buffers
-  // of preparations and reports leave in it stays resident: a cap halves the peak of twenty jobs at once.
-  mallopt(M_ARENA_MAX, kMallocArenas);
 
   drover::Stores stores;
   if (!config.stores.empty()) {
