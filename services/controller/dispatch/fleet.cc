@@ -495,11 +495,13 @@ void Fleet::OnRecorded(const JobId& job_id, const SegmentWrite& segment, Segment
     Stream* stream = Find(lease.stream);
     if (stream == nullptr || stream->session != segment.session) return;
     const bool lost = result == SegmentResult::kLost;
-    const bool over = lost || lease_over;
     if (const auto unacked = lease.unacked.find(segment.sequence); unacked != lease.unacked.end()) {
       stream->unacked_bytes -= unacked->second;
       lease.unacked.erase(unacked);
     }
+    // A group whose commit was in doubt finds its leases gone at each of their segments: the worker is owed an
+    // answer to all of them.
+    const bool over = lost || (lease_over && lease.unacked.empty());
     if (!lost) {
       // A segment that came by an older stream counts here as well.
       lease.recorded_sequence = std::max(lease.recorded_sequence, segment.sequence);

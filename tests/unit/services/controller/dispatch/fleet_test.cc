@@ -207,6 +207,27 @@ TEST_F(FleetTest, AcknowledgesASegmentOnlyOnceItIsRecorded) {
   EXPECT_EQ(fleet_.counts().leases, 0);
 }
 
+TEST_F(FleetTest, AcknowledgesEachSegmentOfALeaseThatWasOverBeforeTheFirstAnswer) {
+  const Worker worker = Attach("s", 1);
+  SendStatus(worker, 1, 100);
+  GrantBatch(1, 10);
+  Read(worker);
+  fleet_.OnSegment(worker.stream, SegmentOf(1, 1, 0, 5));
+  fleet_.OnSegment(worker.stream, SegmentOf(1, 2, 5, 10));
+  ASSERT_EQ(submitted_.size(), 2u);
+  // Their commit was in doubt; submitted again, both are recorded already and the lease is gone.
+  for (const SegmentWrite& segment : submitted_)
+    fleet_.OnRecorded(kJob, segment, SegmentResult::kAlready, true);
+  const auto messages = Read(worker);
+  ASSERT_EQ(messages.size(), 2u);
+  for (const v1::WorkResponse& message : messages) {
+    EXPECT_EQ(message.segment_ack().result(), v1::SegmentAck::RECORDED);
+  }
+  EXPECT_EQ(messages[1].segment_ack().sequence(), 2);
+  EXPECT_EQ(fleet_.counts().leases, 0);
+  EXPECT_EQ(fleet_.counts().unacked_bytes, 0);
+}
+
 TEST_F(FleetTest, ClosesTheStreamOfAWorkerThatNamesATaskAgain) {
   const Worker worker = Attach("s", 1);
   SendStatus(worker, 1, 100);
