@@ -18,6 +18,7 @@
 #include "cli/client.h"
 #include "cli/create_request.h"
 #include "cli/outcomes.h"
+#include "cli/operation_words.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "common/clock/clock.h"
@@ -457,10 +458,16 @@ class CommandLine {
     const auto group = [create](const std::string& name) { return create->add_option_group(name); };
 
     CLI::Option_group* operation = group("Operation");
-    operation->add_option("--operation", c.operation, "noop, put-tags or copy");
+    operation->add_option("--operation", c.operation, OperationWords());
     operation->add_option("--store", c.store, "Store of the objects, as stores.yaml names it");
     operation->add_option("--tag", c.tags, "put-tags: KEY=VALUE, up to ten; none removes all tags")
         ->allow_extra_args(false);
+    operation->add_option("--add-tag", c.add_tags, "change-tags: KEY=VALUE to add or to give a new value")
+        ->allow_extra_args(false);
+    operation->add_option("--remove-tag", c.remove_tags, "change-tags: KEY to remove")
+        ->allow_extra_args(false);
+    operation->add_flag("--bypass-governance", c.bypass_governance,
+                        "delete: also what governance retention protects");
     operation->add_option("--target-bucket", c.target_bucket,
                           "copy: bucket of the copies; else each object's own");
     operation->add_option("--target-prefix", c.target_prefix, "copy: put before each key, as it is");
@@ -492,6 +499,8 @@ class CommandLine {
         ->check(CLI::Range(0, std::numeric_limits<int32_t>::max()));
     run->add_option("--description", c.description, "At most 256 characters");
     run->add_flag("--confirm-required", c.confirmation_required, "Wait for `job confirm` before running");
+    run->add_flag("--skip-confirmation", c.skip_confirmation,
+                  "delete: run without waiting for `job confirm`");
     run->add_option("--failure-fraction", c.failure_fraction,
                     "Stop when more than this share failed; default 0.5");
     run->add_option("--failure-minimum", c.failure_minimum,

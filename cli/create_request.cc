@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "cli/operation_words.h"
 #include "common/protobuf/time.h"
 #include "common/status/status.h"
 #include "common/strings/strings.h"
@@ -16,10 +17,10 @@ absl::Status Usage(std::string_view message) { return absl::InvalidArgumentError
 
 bool SameWord(std::string_view a, std::string_view b) { return absl::EqualsIgnoreCase(ToAbsl(a), ToAbsl(b)); }
 
-absl::StatusOr<v1::Tag> ParseTag(std::string_view text) {
+absl::StatusOr<v1::Tag> ParseTag(std::string_view flag, std::string_view text) {
   const size_t equals = text.find('=');
   if (equals == std::string_view::npos || equals == 0)
-    return Usage(StrCat("--tag is KEY=VALUE, not \"", text, "\""));
+    return Usage(StrCat(flag, " is KEY=VALUE, not \"", text, "\""));
   v1::Tag tag;
   tag.set_key(std::string(text.substr(0, equals)));
   tag.set_value(std::string(text.substr(equals + 1)));
@@ -34,6 +35,9 @@ absl::Status CheckForeignFlags(const CreateFlags& flags, std::string_view operat
                : absl::OkStatus();
   };
   DROVER_RETURN_IF_ERROR(foreign(!flags.tags.empty(), "--tag", "put-tags"));
+  DROVER_RETURN_IF_ERROR(foreign(!flags.add_tags.empty(), "--add-tag", "change-tags"));
+  DROVER_RETURN_IF_ERROR(foreign(!flags.remove_tags.empty(), "--remove-tag", "change-tags"));
+  DROVER_RETURN_IF_ERROR(foreign(flags.bypass_governance, "--bypass-governance", "delete"));
   DROVER_RETURN_IF_ERROR(foreign(flags.target_bucket.has_value(), "--target-bucket", "copy"));
   DROVER_RETURN_IF_ERROR(foreign(flags.target_prefix.has_value(), "--target-prefix", "copy"));
   DROVER_RETURN_IF_ERROR(foreign(flags.target_store.has_value(), "--target-store", "copy"));
@@ -43,18 +47,24 @@ absl::Status CheckForeignFlags(const CreateFlags& flags, std::string_view operat
 
 // The name of the operation that the job has already, from --from.
 std::string_view OperationName(const v1::Operation& operation) {
-  switch (operation.kind_case()) {
-    case v1::Operation::kNoOp: return "noop";
-    case v1::Operation::kPutObjectTagging: return "put-tags";
-    case v1::Operation::kCopyObject: return "copy";
-    case v1::Operation::KIND_NOT_SET: return "";
-    default: return "that of the file";
+  if (operation.kind_case() == v1::Operation::KIND_NOT_SET) return "";
+  const std::string_view word = OperationWord(operation.kind_case());
+  return word.empty() ? "that of the file" : word;
+}
+
+absl::Status SetTagChange(const CreateFlags& flags, v1::ChangeObjectTagging& change) {
+  if (!flags.add_tags.empty()) change.clear_add();
+  for (const std::string& text : flags.add_tags) {
+    DROVER_ASSIGN_OR_RETURN(*change.add_add(), ParseTag("--add-tag", text));
   }
+  if (!flags.remove_tags.empty()) change.clear_remove_keys();
+  for (const std::string& key : flags.remove_tags) change.add_remove_keys(key);
+  return absl::OkStatus();
 }
 
 absl::Status SetOperation(const CreateFlags& flags, v1::Operation& operation) {
   const std::string name = flags.operation.empty() ? std::string(OperationName(operation)) : flags.operation;
-  if (name.empty()) return Usage("--operation is missing: noop, put-tags or copy");
+  if (name.empty()) return Usage(StrCat("--operation is missing: ", OperationWords()));
   DROVER_RETURN_IF_ERROR(CheckForeignFlags(flags, name));
   if (flags.store.has_value()) operation.set_store(*flags.store);
   if (name == "noop") {
@@ -72,15 +82,26 @@ absl::Status SetOperation(const CreateFlags& flags, v1::Operation& operation) {
     v1::PutObjectTagging& tagging = *operation.mutable_put_object_tagging();
     if (!flags.tags.empty()) tagging.clear_tags();
     for (const std::string& text : flags.tags) {
-      DROVER_ASSIGN_OR_RETURN(*tagging.add_tags(), ParseTag(text));
+      DROVER_ASSIGN_OR_RETURN(*tagging.add_tags(), ParseTag("--tag", text));
     }
+  } else if (name == "change-tags") {
+    DROVER_RETURN_IF_ERROR(SetTagChange(flags, *operation.mutable_change_object_tagging()));
+  } else if (name == "delete-tags") {
+    operation.mutable_delete_object_tagging();
+  } else if (name == "delete") {
+    v1::DeleteObject& deletion = *operation.mutable_delete_object();
+    if (flags.bypass_governance) deletion.set_bypass_governance_retention(true);
+  } else if (name == "undelete") {
+    operation.mutable_undelete_object();
+  } else if (name == "head") {
+    operation.mutable_head_object();
   } else if (name == "copy") {
     v1::CopyObject& copy = *operation.mutable_copy_object();
     if (flags.target_bucket.has_value()) copy.set_target_bucket(*flags.target_bucket);
     if (flags.target_prefix.has_value()) copy.set_target_key_prefix(*flags.target_prefix);
     if (flags.target_store.has_value()) copy.set_target_store(*flags.target_store);
   } else if (!flags.operation.empty()) {
-    return Usage(StrCat("unknown operation \"", flags.operation, "\": it is noop, put-tags or copy"));
+    return Usage(StrCat("unknown operation \"", flags.operation, "\": it is ", OperationWords()));
   }
   return absl::OkStatus();
 }
@@ -237,6 +258,7 @@ absl::StatusOr<v1::CreateJobRequest> BuildCreateRequest(const CreateFlags& flags
   if (flags.priority) job.set_priority(*flags.priority);
   if (flags.description) job.set_description(*flags.description);
   if (flags.confirmation_required) job.set_confirmation_required(true);
+  if (flags.skip_confirmation) job.set_skip_confirmation(true);
   request.set_request_id(flags.request_id);
   request.set_validate_only(flags.validate_only);
   return request;

@@ -23,7 +23,10 @@ struct CreateFlags {
   std::string from_text;  // its content, already read
   std::string operation;  // noop, put-tags, copy
   std::optional<std::string> store;
-  std::vector<std::string> tags;  // KEY=VALUE
+  std::vector<std::string> tags;         // KEY=VALUE
+  std::vector<std::string> add_tags;     // KEY=VALUE
+  std::vector<std::string> remove_tags;  // KEY
+  bool bypass_governance = false;
   std::optional<std::string> target_bucket;
   std::optional<std::string> target_prefix;
   std::optional<std::string> target_store;
@@ -48,6 +51,7 @@ struct CreateFlags {
   std::optional<int32_t> priority;
   std::optional<std::string> description;
   bool confirmation_required = false;
+  bool skip_confirmation = false;
   std::optional<double> failure_fraction;
   std::optional<int64_t> failure_minimum;
   std::optional<int64_t> failure_tasks;

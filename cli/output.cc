@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "cli/exit_code.h"
+#include "cli/operation_words.h"
 #include "common/strings/strings.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -65,24 +66,26 @@ std::string Percent(int64_t part, int64_t whole) {
              : absl::StrFormat("%.1f%%", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
-std::string OperationWord(const v1::Operation& operation) {
-  switch (operation.kind_case()) {
-    case v1::Operation::kNoOp: return "noop";
-    case v1::Operation::kPutObjectTagging: return "put-tags";
-    case v1::Operation::kCopyObject: return "copy";
-    default: break;
-  }
+std::string OperationName(const v1::Operation& operation) {
+  const std::string_view word = OperationWord(operation.kind_case());
+  if (!word.empty()) return std::string(word);
   // Operations that this client has no flags for go by their name in the API.
   const auto* field = v1::Operation::descriptor()->FindFieldByNumber(static_cast<int>(operation.kind_case()));
   return field == nullptr ? "-" : field->name();
 }
 
 std::string OperationText(const v1::Operation& operation) {
-  std::vector<std::string> parts = {OperationWord(operation)};
+  std::vector<std::string> parts = {OperationName(operation)};
   if (!operation.store().empty()) parts.push_back(StrCat("in store ", operation.store()));
   if (operation.has_put_object_tagging()) {
     for (const v1::Tag& tag : operation.put_object_tagging().tags())
       parts.push_back(StrCat(tag.key(), "=", tag.value()));
+  }
+  if (operation.has_change_object_tagging()) {
+    for (const v1::Tag& tag : operation.change_object_tagging().add())
+      parts.push_back(StrCat("+", tag.key(), "=", tag.value()));
+    for (const std::string& key : operation.change_object_tagging().remove_keys())
+      parts.push_back(StrCat("-", key));
   }
   if (operation.has_copy_object()) {
     const v1::CopyObject& copy = operation.copy_object();
@@ -266,7 +269,7 @@ std::string JobTable(const std::vector<v1::Job>& jobs, absl::Time now) {
     const v1::JobProgress& progress = job.progress();
     const absl::Time created = TimeOf(job.create_time());
     rows.push_back({Printable(job.job_id()), StateName(job.state()), StrCat(job.priority()),
-                    OperationWord(job.operation()), FormatCount(progress.total_tasks()),
+                    OperationName(job.operation()), FormatCount(progress.total_tasks()),
                     Percent(Executed(progress), progress.total_tasks()), FormatCount(progress.failed_tasks()),
                     created == absl::InfinitePast() ? "-" : FormatSpan(now - created),
                     Shorten(Printable(job.description()), kDescription)});

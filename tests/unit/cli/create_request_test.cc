@@ -97,6 +97,34 @@ TEST(CreateRequestTest, EveryFlagOfCopyReachesItsField) {
     failure_policy { disabled: true } })");
 }
 
+TEST(CreateRequestTest, OperationsThatDeleteChangeAndLookHaveTheirFlags) {
+  CreateFlags flags = Noop();
+  flags.store = "main";
+  const std::string manifest =
+      R"(manifest { csv { location { store: "local" bucket: "lists" key: "a/b.csv" } } })";
+  const auto expect = [&](const std::string& operation, const std::string& more = "") {
+    ExpectRequest(flags, R"(request_id: "r1" job { operation { store: "main" )" + operation + " } " + manifest +
+                             more + " }");
+  };
+  flags.operation = "delete-tags";
+  expect("delete_object_tagging {}");
+  flags.operation = "undelete";
+  expect("undelete_object {}");
+  flags.operation = "head";
+  expect("head_object {}");
+  flags.operation = "delete";
+  expect("delete_object {}");
+  flags.bypass_governance = true;
+  flags.skip_confirmation = true;
+  expect("delete_object { bypass_governance_retention: true }", " skip_confirmation: true");
+  flags.bypass_governance = flags.skip_confirmation = false;
+  flags.operation = "change-tags";
+  flags.add_tags = {"a=b=c", "empty="};
+  flags.remove_tags = {"x", "y=z"};
+  expect(R"(change_object_tagging { add { key: "a" value: "b=c" } add { key: "empty" }
+                                    remove_keys: "x" remove_keys: "y=z" })");
+}
+
 TEST(CreateRequestTest, NoopTakesADurationAndAShareOfFailures) {
   CreateFlags flags = Noop();
   flags.noop_duration = "1.5s";
@@ -136,6 +164,14 @@ TEST(CreateRequestTest, WrongFlagsAreExplainedInTheirOwnWords) {
               HasSubstr("unknown operation \"explode\""));
   EXPECT_THAT(with([](CreateFlags& f) { f.tags = {"a=b"}; }),
               HasSubstr("--tag belongs to --operation put-tags"));
+  EXPECT_THAT(with([](CreateFlags& f) { f.add_tags = {"a=b"}; }),
+              HasSubstr("--add-tag belongs to --operation change-tags"));
+  EXPECT_THAT(with([](CreateFlags& f) { f.remove_tags = {"a"}; }),
+              HasSubstr("--remove-tag belongs to --operation change-tags"));
+  EXPECT_THAT(with([](CreateFlags& f) { f.bypass_governance = true; }),
+              HasSubstr("--bypass-governance belongs to --operation delete"));
+  EXPECT_THAT(with([](CreateFlags& f) { f.operation = "change-tags", f.add_tags = {"=b"}; }),
+              HasSubstr("--add-tag is KEY=VALUE"));
   EXPECT_THAT(with([](CreateFlags& f) { f.target_bucket = "b"; }),
               HasSubstr("--target-bucket belongs to --operation copy"));
   EXPECT_THAT(with([](CreateFlags& f) { f.noop_duration = "soon"; }), HasSubstr("--noop-duration"));

@@ -93,12 +93,12 @@ TEST(OutputTest, JobTableHasARowForEachJob) {
   v1::Job other;
   other.set_job_id("0195");
   other.set_state(v1::PREPARING);
-  other.mutable_operation()->mutable_head_object();
+  other.mutable_operation()->mutable_invoke_http();
   other.set_description(std::string(50, 'd'));
   EXPECT_EQ(JobTable({TaggingJob(), other}, kNow),
             "JOB   STATE      PRIORITY  OPERATION     TASKS   DONE  FAILED    AGE  DESCRIPTION\n"
             "0194  Active           10  put-tags     20,000  61.7%      45  1m40s  tag all\n"
-            "0195  Preparing         0  head_object       0      -       0      -  " +
+            "0195  Preparing         0  invoke_http       0      -       0      -  " +
                 std::string(39, 'd') + "…\n");
 }
 
