@@ -153,7 +153,8 @@ class CliTest(job_oracles.JobTestCase):
     def test_worker_list(self):
         worker = self.env.cli_json("worker", "list")["workers"][0]
         self.assertEqual(self.env.workers[0].name, worker["name"])
-        self.assertEqual(["copy_object", "no_op", "put_object_tagging"], sorted(worker["operations"]))
+        self.assertEqual(["change_object_tagging", "copy_object", "delete_object", "delete_object_tagging", "head_object",
+                          "no_op", "put_object_tagging", "undelete_object"], sorted(worker["operations"]))
         self.assertEqual([], worker["mismatchedStores"])
         table = self.run_cli("worker", "list").out
         self.assertIn(worker["sessionId"], table)
