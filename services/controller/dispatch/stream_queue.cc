@@ -77,6 +77,9 @@ std::vector<QueuedGrant> StreamQueue::WithdrawAll() {
 }
 
 std::optional<v1::WorkResponse> StreamQueue::Next(const ContextFn& context) {
+  // A Grant follows its context at once (Stream.tla writes both in one step): an acknowledgment in between
+  // could end the job's last other lease, and the worker would forget the context with it.
+  if (pending_grant_) return TakePending();
   if (!control_.empty()) {
     Control control = std::move(control_.front());
     control_.pop_front();
@@ -89,20 +92,20 @@ std::optional<v1::WorkResponse> StreamQueue::Next(const ContextFn& context) {
     }
     return std::move(control.message);
   }
-  if (!pending_grant_ && !grants_.empty()) {
-    pending_grant_ = std::move(grants_.front());
-    grants_.pop_front();
-    KnownJob& known = known_[pending_grant_->job_id];
-    const bool has_context = !known.leases.empty() && known.version >= 0;
-    known.leases.insert(pending_grant_->lease.lease_id);
-    if (!has_context) {
-      v1::WorkResponse message;
-      *message.mutable_job_context() = context(pending_grant_->job_id);
-      known.version = message.job_context().version();
-      return message;
-    }
-  }
-  if (!pending_grant_) return std::nullopt;
+  if (grants_.empty()) return std::nullopt;
+  pending_grant_ = std::move(grants_.front());
+  grants_.pop_front();
+  KnownJob& known = known_[pending_grant_->job_id];
+  const bool has_context = !known.leases.empty() && known.version >= 0;
+  known.leases.insert(pending_grant_->lease.lease_id);
+  if (has_context) return TakePending();
+  v1::WorkResponse message;
+  *message.mutable_job_context() = context(pending_grant_->job_id);
+  known.version = message.job_context().version();
+  return message;
+}
+
+v1::WorkResponse StreamQueue::TakePending() {
   queued_bytes_ -= static_cast<int64_t>(pending_grant_->message.payload().size());
   v1::WorkResponse message;
   *message.mutable_grant() = std::move(pending_grant_->message);

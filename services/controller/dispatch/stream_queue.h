@@ -1,10 +1,10 @@
 // The write queue of one worker stream.
 //
-// Acknowledgments, Welcome, Revoke, Drain and new JobContexts go before Grants. What a Grant needs is decided
-// when it is written, not when it is queued: the wire is first in, first out, so at that moment it is certain
-// which leases of the job the worker will hold, and so whether it still has the job's context. Queued Grants
-// can be withdrawn, so that a Revoke never overtakes one (docs/internals/protocol.md; the counterexamples are
-// in Stream.tla).
+// Acknowledgments, Welcome, Revoke, Drain and new JobContexts go before Grants, but not between a Grant and
+// the context that was written for it. What a Grant needs is decided when it is written, not when it is
+// queued: the wire is first in, first out, so at that moment it is certain which leases of the job the worker
+// will hold, and so whether it still has the job's context. Queued Grants can be withdrawn, so that a Revoke
+// never overtakes one (docs/internals/protocol.md; the counterexamples are in Stream.tla).
 //
 // Not thread-safe: Fleet guards it.
 #ifndef DROVER_SERVICES_CONTROLLER_DISPATCH_STREAM_QUEUE_H_
@@ -76,6 +76,9 @@ class StreamQueue {
     std::set<LeaseId> leases;  // written and not yet acknowledged as over
     int64_t version = -1;      // of the context last written
   };
+
+  // The pending Grant, which is there, as written now.
+  v1::WorkResponse TakePending();
 
   std::deque<Control> control_;
   std::deque<QueuedGrant> grants_;

@@ -82,6 +82,18 @@ TEST(StreamQueue, WritesControlBeforeGrants) {
   EXPECT_EQ(Drain(queue), (Words{"revoke b", "context a", "grant 1"}));
 }
 
+// A worker that came back with a lease has no context: one is written for the Grant. Were the acknowledgment that
+// ends the lease it brought written between the two, it would forget the context again.
+TEST(StreamQueue, WritesAGrantRightAfterItsContext) {
+  StreamQueue queue;
+  queue.AddHeld("a", 7);
+  queue.PushGrant(GrantOf("a", 1));
+  const auto context = queue.Next([](const JobId& job) { return ContextOf(job); });
+  ASSERT_TRUE(context && context->has_job_context());
+  queue.PushSegmentAck("a", 7, 1, v1::SegmentAck::RECORDED, true);
+  EXPECT_EQ(Drain(queue), (Words{"grant 1", "ack 7"}));
+}
+
 TEST(StreamQueue, WithdrawsQueuedGrantsSoThatNoRevokeOvertakesOne) {
   StreamQueue queue;
   queue.PushGrant(GrantOf("a", 1));
