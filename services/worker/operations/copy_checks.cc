@@ -154,8 +154,8 @@ boost::asio::awaitable<std::optional<Attempt>> ReadTags(const CopyTask& task, co
   S3Request request = RequestFor("GET", place, task.settings.read_headers);
   request.query.emplace_back("tagging", "");
   const absl::StatusOr<S3Response> answer = co_await task.context.Send(place.store, std::move(request));
-  if (answer.ok() && answer->error_code == "NoSuchTagSet") {
-    tags.clear();  // some stores' word for no tags
+  if (answer.ok() && (answer->error_code == "NoSuchTagSet" || answer->error_code == "NotImplemented")) {
+    tags.clear();  // stores' words for no tags, and for no tags ever
     co_return std::nullopt;
   }
   if (std::optional<Attempt> attempt = AttemptOf(answer, task.clock.Now())) co_return attempt;

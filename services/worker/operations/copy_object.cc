@@ -3,9 +3,10 @@
 //
 // Requests      within one store one for each task: PUT /target/prefix+key with
 //               x-amz-copy-source: /bucket/key[?versionId=v]. Before it, with time conditions, a HEAD of the
-//               source. After it, where the job asks for what some stores pass over, a look at the copy
-//               (copy_checks.h): HEAD for a storage class, and for an encryption that the answer does not
-//               show; GET ?acl; GET ?tagging, and PUT ?tagging where the new tags are not there.
+//               source; with new metadata, GET ?tagging of it. After it, where the job asks for what some
+//               stores pass over, a look at the copy (copy_checks.h): HEAD for a storage class, and for an
+//               encryption that the answer does not show; GET ?acl; GET ?tagging, and PUT ?tagging where the
+//               new tags are not there.
 // Parameters    target_bucket (default: each object's own), target_key_prefix (put in front as it is),
 //               target_store; metadata, tags, storage class, ACL, encryption, conditions, who pays, checksum:
 //               see copy_settings.h.
@@ -43,6 +44,14 @@ boost::asio::awaitable<std::optional<Attempt>> CopyWithinStore(const CopyTask& t
     S3Response head;
     if (std::optional<Attempt> attempt = co_await CheckSource(task, head)) co_return attempt;
   }
+  // With new metadata some stores (Ceph's gateway) drop the tags that should be carried over. Read before,
+  // since the copy may be one onto itself.
+  std::optional<ObjectTags> tags = settings.tags;
+  if (settings.metadata.has_value() && !tags.has_value()) {
+    ObjectTags kept;
+    if (std::optional<Attempt> attempt = co_await ReadTags(task, task.source, kept)) co_return attempt;
+    if (!kept.empty()) tags = std::move(kept);
+  }
   S3Request request = RequestFor("PUT", task.target, settings.write_headers);
   request.headers.Add("x-amz-copy-source",
                       EncodeCopySource(task.source.bucket, task.source.key, task.source.version_id));
@@ -68,7 +77,7 @@ boost::asio::awaitable<std::optional<Attempt>> CopyWithinStore(const CopyTask& t
       co_await task.context.Send(task.target.store, std::move(request));
   std::optional<Attempt> attempt = AttemptOf(written, task.clock.Now());
   if (!written.ok() || !written->ok()) co_return attempt;
-  if (std::optional<Attempt> failure = co_await CheckCopy(task, *written, settings.tags)) co_return failure;
+  if (std::optional<Attempt> failure = co_await CheckCopy(task, *written, tags)) co_return failure;
   co_return attempt;
 }
 

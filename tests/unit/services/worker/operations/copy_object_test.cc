@@ -164,6 +164,7 @@ TEST_F(CopyObjectTest, SaysAllThatIsAskedOfTheCopyInOneRequest) {
 TEST_F(CopyObjectTest, ACopyOntoItselfIsMadeWhereSomethingChanges) {
   ScriptedStore store([](const Request& request) -> Answer {
     if (request.method == "HEAD") return {200, "", "x-amz-storage-class: COLD\r\n"};
+    if (request.method == "GET") return {501, ErrorXml("NotImplemented", "no tags here")};
     return Copied("x-amz-server-side-encryption: AES256\r\n");
   });
   Connect(&store.server());
@@ -191,6 +192,18 @@ TEST_F(CopyObjectTest, TagsThatTheStorePassedOverArePutByARequestOfTheirOwn) {
   EXPECT_THAT(store.lines(),
               ElementsAre("PUT /target/k", "GET /target/k?tagging=", "PUT /target/k?tagging="));
   EXPECT_THAT(store.request(2).body, HasSubstr("<Key>new</Key><Value>2</Value>"));
+}
+
+TEST_F(CopyObjectTest, TagsThatTheStoreDropsWithTheOldMetadataArePutBack) {
+  ScriptedStore store([](const Request& request) -> Answer {
+    if (request.method == "PUT") return Copied();
+    return {200, request.target.find("/bucket/") == 0 ? Tagging("kept", "1") : TaggingXml({})};
+  });
+  Connect(&store.server());
+  EXPECT_FALSE(Run(Operation("metadata_directive: REPLACE"), {"bucket", "k", "v1"}).has_value());
+  EXPECT_THAT(store.lines(), ElementsAre("GET /bucket/k?tagging=&versionId=v1", "PUT /target/k",
+                                         "GET /target/k?tagging=", "PUT /target/k?tagging="));
+  EXPECT_THAT(store.request(3).body, HasSubstr("<Key>kept</Key><Value>1</Value>"));
 }
 
 TEST_F(CopyObjectTest, TagsThatCanNotBePutAreAFailureThatSaysThatTheCopyIsThere) {
