@@ -149,7 +149,9 @@ TEST(Worker, HelloSaysWhatItIs) {
     // The names are those of the oneof: what CreateJob and the dispatcher look for.
     EXPECT_NE(v1::Operation::descriptor()->FindFieldByName(operation.name()), nullptr);
   }
-  EXPECT_THAT(operations, testing::UnorderedElementsAre("no_op", "put_object_tagging", "copy_object"));
+  EXPECT_THAT(operations, testing::UnorderedElementsAre("no_op", "put_object_tagging", "copy_object",
+                                                        "delete_object_tagging", "change_object_tagging",
+                                                        "delete_object", "undelete_object", "head_object"));
 }
 
 TEST(Worker, AStreamThatIsCutIsFollowedByAnotherToTheOtherControllerWithSessionAndLeases) {
