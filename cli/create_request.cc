@@ -1,10 +1,9 @@
 #include "cli/create_request.h"
 
-#include <google/protobuf/util/json_util.h>
-
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "cli/message_reader.h"
 #include "cli/operation_words.h"
 #include "common/protobuf/time.h"
 #include "common/status/status.h"
@@ -41,11 +40,12 @@ absl::Status CheckForeignFlags(const CreateFlags& flags, std::string_view operat
   DROVER_RETURN_IF_ERROR(foreign(flags.target_bucket.has_value(), "--target-bucket", "copy"));
   DROVER_RETURN_IF_ERROR(foreign(flags.target_prefix.has_value(), "--target-prefix", "copy"));
   DROVER_RETURN_IF_ERROR(foreign(flags.target_store.has_value(), "--target-store", "copy"));
+  DROVER_RETURN_IF_ERROR(foreign(!flags.copy.First().empty(), flags.copy.First(), "copy"));
   DROVER_RETURN_IF_ERROR(foreign(flags.noop_duration.has_value(), "--noop-duration", "noop"));
   return foreign(flags.noop_failure_fraction.has_value(), "--noop-failure-fraction", "noop");
 }
 
-// The name of the operation that the job has already, from --from.
+// The name of the operation that the job has already, from its file.
 std::string_view OperationName(const v1::Operation& operation) {
   if (operation.kind_case() == v1::Operation::KIND_NOT_SET) return "";
   const std::string_view word = OperationWord(operation.kind_case());
@@ -100,6 +100,7 @@ absl::Status SetOperation(const CreateFlags& flags, v1::Operation& operation) {
     if (flags.target_bucket.has_value()) copy.set_target_bucket(*flags.target_bucket);
     if (flags.target_prefix.has_value()) copy.set_target_key_prefix(*flags.target_prefix);
     if (flags.target_store.has_value()) copy.set_target_store(*flags.target_store);
+    DROVER_RETURN_IF_ERROR(SetCopy(flags.copy, copy));
   } else if (!flags.operation.empty()) {
     return Usage(StrCat("unknown operation \"", flags.operation, "\": it is ", OperationWords()));
   }
@@ -244,13 +245,8 @@ absl::Status ParseFields(std::string_view text, v1::CsvManifest& manifest) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::CreateJobRequest> BuildCreateRequest(const CreateFlags& flags) {
-  v1::CreateJobRequest request;
-  v1::Job& job = *request.mutable_job();
-  if (!flags.from.empty()) {
-    const auto status = google::protobuf::util::JsonStringToMessage(flags.from_text, &job);
-    if (!status.ok()) return Usage(StrCat(flags.from, ": ", std::string(status.message())));
-  }
+absl::StatusOr<v1::CreateJobRequest> BuildCreateRequest(const CreateFlags& flags, v1::Job job) {
+  for (const std::string& assignment : flags.set) DROVER_RETURN_IF_ERROR(Assign(assignment, job));
   DROVER_RETURN_IF_ERROR(SetOperation(flags, *job.mutable_operation()));
   DROVER_RETURN_IF_ERROR(SetManifest(flags, *job.mutable_manifest()));
   DROVER_RETURN_IF_ERROR(SetReport(flags, job));
@@ -259,11 +255,18 @@ absl::StatusOr<v1::CreateJobRequest> BuildCreateRequest(const CreateFlags& flags
   if (flags.description) job.set_description(*flags.description);
   if (flags.confirmation_required) job.set_confirmation_required(true);
   if (flags.skip_confirmation) job.set_skip_confirmation(true);
+  v1::CreateJobRequest request;
   request.set_request_id(flags.request_id);
   request.set_validate_only(flags.validate_only);
+  *request.mutable_job() = std::move(job);
   return request;
 }
 
 bool UploadsManifest(const CreateFlags& flags) { return flags.manifest == "-"; }
+
+std::string RequestIdOf(const CreateFlags& flags, const std::string& own, size_t index, size_t count) {
+  if (flags.request_id.empty()) return own;
+  return count == 1 ? flags.request_id : StrCat(flags.request_id, "-", index + 1);
+}
 
 }  // namespace drover::cli

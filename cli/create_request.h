@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cli/manifest_source.h"
+#include "cli/copy_flags.h"
 #include "drover/v1/job_service.pb.h"
 
 namespace drover::cli {
@@ -19,9 +20,9 @@ namespace drover::cli {
 // The flags as given; what is absent was not. The server checks values; here only what can't be put into a
 // request.
 struct CreateFlags {
-  std::string from;       // --from: a file with a Job as protobuf JSON; the other flags change it
-  std::string from_text;  // its content, already read
-  std::string operation;  // noop, put-tags, copy
+  std::string file;              // --file: a job file; the other flags change its jobs
+  std::vector<std::string> set;  // PATH=VALUE, before the flags below
+  std::string operation;         // noop, put-tags, copy
   std::optional<std::string> store;
   std::vector<std::string> tags;         // KEY=VALUE
   std::vector<std::string> add_tags;     // KEY=VALUE
@@ -30,6 +31,7 @@ struct CreateFlags {
   std::optional<std::string> target_bucket;
   std::optional<std::string> target_prefix;
   std::optional<std::string> target_store;
+  CopyFlags copy;
   std::optional<std::string> noop_duration;
   std::optional<double> noop_failure_fraction;
 
@@ -65,9 +67,14 @@ struct CreateFlags {
 // Whether standard input is to be uploaded as the manifest: its place is then not in the request yet.
 bool UploadsManifest(const CreateFlags& flags);
 
-// The request of these flags. INVALID_ARGUMENT, in terms of the flags, if they don't make one: unknown
-// operation, a flag of another operation, a tag without '=', no manifest, …
-absl::StatusOr<v1::CreateJobRequest> BuildCreateRequest(const CreateFlags& flags);
+// The request of these flags, which change `job`: first --set, then the others. INVALID_ARGUMENT, in terms of
+// the flags, if they don't make one: unknown operation, a flag of another operation, a tag without '=', no
+// manifest, …
+absl::StatusOr<v1::CreateJobRequest> BuildCreateRequest(const CreateFlags& flags, v1::Job job = {});
+
+// The request id for the job at `index` of `count`: --request-id (with the number appended where there are
+// several: ID-1, ID-2, …), else the document's own; empty if there is neither.
+std::string RequestIdOf(const CreateFlags& flags, const std::string& own, size_t index, size_t count);
 
 // "Bucket,Key,VersionId,Ignore" in any case, in the order of the file's columns.
 absl::Status ParseFields(std::string_view text, v1::CsvManifest& manifest);

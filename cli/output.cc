@@ -380,7 +380,8 @@ std::string ToJson(const google::protobuf::Message& message, bool indented) {
   return out;
 }
 
-std::string DescribeError(const absl::Status& status) {
+std::string DescribeError(const absl::Status& status,
+                          const std::function<std::string(std::string_view field)>& place_of) {
   google::rpc::ErrorInfo info;
   google::rpc::BadRequest bad_request;
   if (const auto payload = status.GetPayload(kRpcStatusPayload); payload.has_value()) {
@@ -401,7 +402,9 @@ std::string DescribeError(const absl::Status& status) {
   if (!repeats && !message.empty()) StrAppend(&out, ": ", Printable(message));
   out += '\n';
   for (const auto& violation : bad_request.field_violations()) {
-    StrAppend(&out, "  ", Printable(violation.field()), ": ", Printable(violation.description()), "\n");
+    const std::string place = place_of == nullptr ? "" : StrCat(place_of(violation.field()), ": ");
+    StrAppend(&out, "  ", Printable(place), Printable(violation.field()), ": ",
+              Printable(violation.description()), "\n");
   }
   return out;
 }

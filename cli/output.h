@@ -5,6 +5,7 @@
 #define DROVER_CLI_OUTPUT_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -56,8 +57,10 @@ std::string ToJson(const google::protobuf::Message& message, bool indented);
 // Where Client keeps the google.rpc.Status of a refused call in an absl::Status.
 inline constexpr char kRpcStatusPayload[] = "type.googleapis.com/google.rpc.Status";
 
-// A call's error: its message and reason, and a line for each wrong field.
-std::string DescribeError(const absl::Status& status);
+// A call's error: its message and reason, and a line for each wrong field; with `place_of`, which says where
+// a field stands, in front of it.
+std::string DescribeError(const absl::Status& status,
+                          const std::function<std::string(std::string_view field)>& place_of = nullptr);
 
 }  // namespace drover::cli
 

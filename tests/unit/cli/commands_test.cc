@@ -1,6 +1,8 @@
 #include "cli/commands.h"
 
 #include <gmock/gmock.h>
+#include <google/rpc/error_details.pb.h>
+#include <google/rpc/status.pb.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -140,6 +142,124 @@ TEST_F(CommandsTest, CreateReadsAJobFile) {
   EXPECT_EQ(server_.jobs.created().job().manifest().inline_().objects_size(), 1);
   EXPECT_EQ(server_.jobs.created().job().description(), "d");
   std::remove(path.c_str());
+}
+
+// A file of the test's own, gone at its end.
+class TempFile {
+ public:
+  TempFile(const std::string& name, const std::string& text)
+      : path_(StrCat(testing::TempDir(), "/", getpid(), "-", name)) {
+    std::ofstream(path_) << text;
+  }
+  ~TempFile() { std::remove(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  const std::string path_;
+};
+
+constexpr char kTwoJobs[] =
+    "description: first\n"
+    "operation: {no_op: {}}\n"
+    "manifest: {redrive: {job_id: j}}\n"
+    "---\n"
+    "description: second\n"
+    "operation:\n"
+    "  no_op: {}\n"
+    "manifest: {redrive: {job_id: j}}\n";
+
+TEST_F(CommandsTest, CreateChecksAllJobsOfAFileBeforeItMakesTheFirst) {
+  const TempFile file("two.yaml", kTwoJobs);
+  const Outcome outcome =
+      Drover({"job", "create", "-f", file.path(), "--request-id", "night", "--priority", "3"});
+  EXPECT_EQ(outcome.code, ExitCode::kOk) << outcome.err;
+  const auto requests = server_.jobs.create_requests();
+  ASSERT_EQ(requests.size(), 4u);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(requests[i].validate_only(), i < 2);
+    EXPECT_EQ(requests[i].request_id(), i % 2 == 0 ? "night-1" : "night-2");
+    EXPECT_EQ(requests[i].job().description(), i % 2 == 0 ? "first" : "second");
+    EXPECT_EQ(requests[i].job().priority(), 3);
+  }
+}
+
+TEST_F(CommandsTest, ARefusedJobOfAFileLeavesNothingHalfDone) {
+  const TempFile file("two.yaml", kTwoJobs);
+  google::rpc::BadRequest bad;
+  bad.add_field_violations()->set_field("job.operation.store");
+  bad.mutable_field_violations(0)->set_description("no store is named \"mian\"");
+  google::rpc::Status status;
+  status.set_code(3);
+  status.add_details()->PackFrom(bad);
+  server_.jobs.RefuseJob("second", grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "job.operation.store: no",
+                                                status.SerializeAsString()));
+  const Outcome outcome = Drover({"job", "create", "-f", file.path()});
+  EXPECT_EQ(outcome.code, ExitCode::kError);
+  EXPECT_EQ(outcome.out, "");
+  // The nearest thing to a store that is not there is the operation, in line 7.
+  EXPECT_THAT(outcome.err,
+              AllOf(HasSubstr(StrCat("the job of ", file.path(), ":5: INVALID_ARGUMENT")),
+                    HasSubstr(StrCat(file.path(), ":7:3: job.operation.store: no store is named"))));
+  for (const auto& request : server_.jobs.create_requests()) EXPECT_TRUE(request.validate_only());
+}
+
+TEST_F(CommandsTest, AWrongFileSendsNothing) {
+  const TempFile file("bad.yaml", "operatoin: {}\n---\npriority: high\n");
+  const Outcome outcome = Drover({"job", "create", "-f", file.path()});
+  EXPECT_EQ(outcome.code, ExitCode::kUsage);
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr(StrCat(file.path(), ":1:1: there is no field \"operatoin\"")),
+                                 HasSubstr(StrCat(file.path(), ":3:11: priority: must be a whole number"))));
+  EXPECT_EQ(server_.jobs.calls(), 0);
+}
+
+TEST_F(CommandsTest, ValidateOnlyOfAFileCreatesNothing) {
+  const TempFile file("two.yaml", kTwoJobs);
+  const Outcome outcome = Drover({"job", "create", "-f", file.path(), "--validate-only", "-o", "yaml"});
+  EXPECT_EQ(outcome.code, ExitCode::kOk);
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("---\n"), HasSubstr("description: first\n"),
+                                 HasSubstr("description: second\n")));
+  EXPECT_EQ(server_.jobs.create_requests().size(), 2u);
+  for (const auto& request : server_.jobs.create_requests()) EXPECT_TRUE(request.validate_only());
+}
+
+TEST_F(CommandsTest, WaitingForSeveralJobsEndsWithTheWorstOfTheirCodes) {
+  const TempFile file("two.yaml", kTwoJobs);
+  server_.jobs.AddStream({{{v1::CANCELLED, 1}}, grpc::Status::OK});
+  server_.jobs.AddStream({{{v1::COMPLETE, 1}}, grpc::Status::OK});
+  EXPECT_EQ(Drover({"job", "create", "-f", file.path(), "--wait"}).code, ExitCode::kFailedOrCancelled);
+}
+
+TEST_F(CommandsTest, YamlIsAnOutputOfEveryCommandThatHasJson) {
+  server_.jobs.SetJobs(2);
+  EXPECT_THAT(Drover({"job", "get", "j", "-o", "yaml"}).out, HasSubstr("job_id: j\n"));
+  EXPECT_THAT(Drover({"job", "list", "-o", "yaml"}).out, HasSubstr("jobs:\n  - job_id: \"0\"\n"));
+  EXPECT_THAT(Drover({"job", "cancel", "j", "-o", "yaml"}).out, HasSubstr("state: CANCELLING\n"));
+  server_.jobs.AddStream({{{v1::ACTIVE, 1}, {v1::COMPLETE, 2}}, grpc::Status::OK});
+  const std::string watched = Drover({"job", "watch", "j", "-o", "yaml"}).out;
+  EXPECT_THAT(watched,
+              AllOf(HasSubstr("---\n"), HasSubstr("state: ACTIVE\n"), HasSubstr("state: COMPLETE\n")));
+}
+
+TEST_F(CommandsTest, ExportIsAJobFile) {
+  const std::string out = Drover({"job", "export", "j"}).out;
+  EXPECT_THAT(out, AllOf(HasSubstr("# From job j."), Not(HasSubstr("job_id:"))));
+}
+
+TEST_F(CommandsTest, CompletionKnowsCommandsOptionsValuesAndJobs) {
+  server_.jobs.SetJobs(2);
+  const auto complete = [](std::vector<std::string> words) {
+    words.insert(words.begin(), {"complete-words", "--"});
+    return Drover(words).out;
+  };
+  EXPECT_EQ(complete({"job", "exp"}), "export\tPrint a job as a file for job create -f\n");
+  EXPECT_THAT(complete({"job", "create", "--val"}), HasSubstr("--validate-only\t"));
+  EXPECT_EQ(complete({"job", "get", "-o", "y"}), "yaml\n");
+  EXPECT_EQ(complete({"job", "create", "--file", ""}), ":files\n");
+  EXPECT_EQ(complete({"job", "list", "--status=Active,Comp"}),
+            "--status=Active,Completing\n--status=Active,Complete\n");
+  EXPECT_EQ(complete({"--server", server_.address, "job", "get", ""}), "0\tState0\n1\tState0\n");
+  EXPECT_EQ(complete({"--server", "127.0.0.1:1", "job", "get", ""}), "");
+  EXPECT_EQ(complete({}), "");
 }
 
 TEST_F(CommandsTest, WatchInJsonIsAnObjectALine) {

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
+#include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
@@ -28,9 +29,15 @@ std::string Problem(const CreateFlags& flags) {
   return std::string(request.status().message());
 }
 
-// The request of `flags`, as protobuf text.
-void ExpectRequest(const CreateFlags& flags, const std::string& text) {
-  const auto request = BuildCreateRequest(flags);
+v1::Job JobOf(const std::string& json) {
+  v1::Job job;
+  EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(json, &job).ok());
+  return job;
+}
+
+// The request of `flags` over `base` is this protobuf text.
+void ExpectRequest(const CreateFlags& flags, const std::string& text, const v1::Job& base = {}) {
+  const auto request = BuildCreateRequest(flags, base);
   ASSERT_TRUE(request.ok()) << request.status();
   v1::CreateJobRequest expected;
   ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &expected));
@@ -136,21 +143,38 @@ TEST(CreateRequestTest, NoopTakesADurationAndAShareOfFailures) {
 
 TEST(CreateRequestTest, JobFileIsTheBaseThatFlagsChange) {
   CreateFlags flags;
-  flags.from = "job.json";
-  flags.from_text =
+  const auto base =
       R"({"operation": {"store": "main", "putObjectTagging": {"tags": [{"key": "a", "value": "b"}]}},
                         "manifest": {"csv": {"location": {"store": "s", "bucket": "b", "key": "k"}}},
                         "labels": {"x": "y"}, "priority": 5})";
   flags.priority = 6;
   flags.manifest_etag = "abc";
+  flags.set = {"priority=7", "labels.x=z"};  // comes before the other flags
   ExpectRequest(flags, R"(job {
     operation { store: "main" put_object_tagging { tags { key: "a" value: "b" } } }
     manifest { csv { location { store: "s" bucket: "b" key: "k" } etag: "abc" } }
-    labels { key: "x" value: "y" } priority: 6 })");
-  flags.from_text = R"({"operation": {"headObject": {}}, "manifest": {"redrive": {"jobId": "j"}}})";
-  flags.priority.reset();
-  flags.manifest_etag.reset();
+    labels { key: "x" value: "z" } priority: 6 })",
+                JobOf(base));
+  flags = CreateFlags();
+  ExpectRequest(flags, R"(job { operation { head_object {} } manifest { redrive { job_id: "j" } } })",
+                JobOf(R"({"operation": {"headObject": {}}, "manifest": {"redrive": {"jobId": "j"}}})"));
+}
+
+TEST(CreateRequestTest, SetMakesWhatHasNoFlag) {
+  CreateFlags flags;
+  flags.set = {"operation.head_object={}", "manifest.redrive={job_id: j}"};
   ExpectRequest(flags, R"(job { operation { head_object {} } manifest { redrive { job_id: "j" } } })");
+  flags.set = {"operation.head_objetc={}"};
+  EXPECT_THAT(Problem(flags), HasSubstr("did you mean head_object?"));
+}
+
+TEST(CreateRequestTest, RequestIdsOfSeveralJobsAreNumbered) {
+  CreateFlags flags;
+  EXPECT_EQ(RequestIdOf(flags, "", 0, 1), "");
+  EXPECT_EQ(RequestIdOf(flags, "own", 1, 2), "own");
+  flags.request_id = "night";
+  EXPECT_EQ(RequestIdOf(flags, "own", 0, 1), "night");
+  EXPECT_EQ(RequestIdOf(flags, "own", 1, 2), "night-2");
 }
 
 TEST(CreateRequestTest, WrongFlagsAreExplainedInTheirOwnWords) {
@@ -197,10 +221,6 @@ TEST(CreateRequestTest, WrongFlagsAreExplainedInTheirOwnWords) {
   EXPECT_THAT(Problem(tags), HasSubstr("--tag is KEY=VALUE"));
   tags.tags = {"=v"};
   EXPECT_THAT(Problem(tags), HasSubstr("--tag is KEY=VALUE"));
-  CreateFlags from = Noop();
-  from.from = "job.json";
-  from.from_text = R"({"operatoin": {}})";
-  EXPECT_THAT(Problem(from), HasSubstr("job.json: "));
 }
 
 TEST(ExitCodeTest, TellsHowAJobEnded) {

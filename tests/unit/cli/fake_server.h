@@ -39,7 +39,11 @@ class FakeJobs : public v1::JobService::Service {
     MutexLock lock(&mu_);
     ++calls_;
     create_request_ = *request;
+    create_requests_.push_back(*request);
+    if (request->job().description() == refused_description_ && !refused_description_.empty())
+      return refusal_;
     *response->mutable_job() = created_;
+    if (request->validate_only()) *response->mutable_job() = request->job();
     return grpc::Status::OK;
   }
 
@@ -118,9 +122,20 @@ class FakeJobs : public v1::JobService::Service {
     MutexLock lock(&mu_);
     created_ = std::move(job);
   }
+  // Refuses the jobs of this description.
+  void RefuseJob(std::string description, grpc::Status status) {
+    MutexLock lock(&mu_);
+    refused_description_ = std::move(description);
+    refusal_ = std::move(status);
+  }
   v1::CreateJobRequest created() {
     MutexLock lock(&mu_);
     return create_request_;
+  }
+  // All calls of CreateJob, those that only validate too.
+  std::vector<v1::CreateJobRequest> create_requests() {
+    MutexLock lock(&mu_);
+    return create_requests_;
   }
   void AddStream(Stream stream) {
     MutexLock lock(&mu_);
@@ -135,6 +150,9 @@ class FakeJobs : public v1::JobService::Service {
   Mutex mu_;
   v1::Job created_ ABSL_GUARDED_BY(mu_);
   v1::CreateJobRequest create_request_ ABSL_GUARDED_BY(mu_);
+  std::vector<v1::CreateJobRequest> create_requests_ ABSL_GUARDED_BY(mu_);
+  std::string refused_description_ ABSL_GUARDED_BY(mu_);
+  grpc::Status refusal_ ABSL_GUARDED_BY(mu_);
   grpc::Status get_status_ ABSL_GUARDED_BY(mu_);
   std::vector<Stream> streams_ ABSL_GUARDED_BY(mu_);
   std::vector<v1::ListTaskOutcomesRequest> outcome_requests_ ABSL_GUARDED_BY(mu_);
