@@ -26,7 +26,6 @@ Options Sizes(Dice& dice) {
 const std::vector<PlantedName>& PlantedNames() {
   static const std::vector<PlantedName>& names = *new std::vector<PlantedName>{
       {Planted::kNone, "none"},
-      {Planted::kAttachmentReadByController, "attachment-read-by-controller"},
       {Planted::kMarkingLowers, "marking-lowers"},
       {Planted::kReturnsWhatIsNotListed, "returns-what-is-not-listed"},
       {Planted::kRaisedBeforeMarked, "raised-before-marked"},
@@ -101,7 +100,7 @@ Options OnlyStreamsAndControllers(uint64_t seed) {
   faults.call_unknown = dice.NextUnit() * 0.05;
   faults.call_stalled = dice.NextUnit() * 0.01;
   faults.stall = absl::Seconds(2);
-  faults.late_hellos = dice.Chance(0.5) ? 0.2 : 0;
+  faults.late_hellos = dice.NextUnit() * 0.3;
   faults.silence = absl::Milliseconds(600);
   options.no_task_runs_twice = true;
   options.no_session_ends = true;

@@ -16,28 +16,27 @@ namespace drover::simulation {
 // them.
 enum class Planted {
   kNone,
-  kAttachmentReadByController,  // instead of sent by the worker
-  kMarkingLowers,               // a Hello that was delayed lowers a number
-  kReturnsWhatIsNotListed,      // attach (c) returns "what is not in the list", not "what has a lower number"
-  kRaisedBeforeMarked,          // attach (b) before (a)
-  kUnknownClaimForgotten,       // no controller looks for leases under its streams that it does not know
-  kNoReturnBehindNumber,        // the janitor lets leases be that are behind their session's number
-  kResumeToReady,               // Pausing -> Ready
-  kEndsWhileLeasesOwned,        // Paused or Cancelled with leases owned
-  kBitmapBeforeKey,             // a resent segment is held against the bitmap before its key is looked at
-  kWelcomeLiftsFence,           // a Welcome counts as an acknowledged Status
-  kReturnedBeforeSessionEnds,   // leases of an expired session come back before its row is deleted
-  kHelloForgetsUnacked,         // a Hello leaves out leases that only wait for their last acknowledgment
-  kSegmentsCutAnew,             // a resent segment has other content
-  kStateNotLocked,              // a claim goes by a state that was read before
-  kNoFence,                     // a segment of a lease that is not its session's is recorded
-  kAckBeforeCommit,             // a segment is acknowledged, then committed
-  kRegrantWhole,                // a regrant does not subtract what is recorded
-  kGivenBackApart,              // tasks given back become a lease in a second transaction
-  kCompletionFromMemory,        // each controller judges completion by what it has recorded itself
-  kContextDecidedEarly,         // what a Grant needs is decided when it is queued, and a Revoke overtakes it
-  kOutageIgnored,               // the janitor ends sessions after an outage
-  kWorkerNeverFences,           // a worker believes each Status acknowledged as soon as it is sent
+  kMarkingLowers,              // a Hello that was delayed lowers a number
+  kReturnsWhatIsNotListed,     // attach (c) returns "what is not in the list", not "what has a lower number"
+  kRaisedBeforeMarked,         // attach (b) before (a)
+  kUnknownClaimForgotten,      // no controller looks for leases under its streams that it does not know
+  kNoReturnBehindNumber,       // the janitor lets leases be that are behind their session's number
+  kResumeToReady,              // Pausing -> Ready
+  kEndsWhileLeasesOwned,       // Paused or Cancelled with leases owned
+  kBitmapBeforeKey,            // a resent segment is held against the bitmap before its key is looked at
+  kWelcomeLiftsFence,          // a Welcome counts as an acknowledged Status
+  kReturnedBeforeSessionEnds,  // leases of an expired session come back before its row is deleted
+  kHelloForgetsUnacked,        // a Hello leaves out leases that only wait for their last acknowledgment
+  kSegmentsCutAnew,            // a resent segment has other content
+  kStateNotLocked,             // a claim goes by a state that was read before
+  kNoFence,                    // a segment of a lease that is not its session's is recorded
+  kAckBeforeCommit,            // a segment is acknowledged, then committed
+  kRegrantWhole,               // a regrant does not subtract what is recorded
+  kGivenBackApart,             // tasks given back become a lease in a second transaction
+  kCompletionFromMemory,       // each controller judges completion by what it has recorded itself
+  kContextDecidedEarly,        // what a Grant needs is decided when it is queued, and a Revoke overtakes it
+  kOutageIgnored,              // the janitor ends sessions after an outage
+  kWorkerNeverFences,          // a worker believes each Status acknowledged as soon as it is sent
 };
 
 struct PlantedName {

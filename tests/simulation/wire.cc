@@ -111,7 +111,7 @@ void Wire::WriteToController() {
           absl::Duration latency = wire.Latency();
           if (message->has_hello() && wire.world_.faults_on &&
               wire.world_.dice.Chance(wire.world_.options.faults.late_hellos))
-            latency = wire.world_.dice.Between(absl::Milliseconds(100), absl::Seconds(4));
+            latency = wire.world_.dice.Between(absl::Milliseconds(100), absl::Milliseconds(2500));
           wire.controller_gets_ = std::max(wire.controller_gets_, wire.world_.agenda.now() + latency);
           wire.world_.agenda.At(wire.controller_gets_, If(wire.shared_from_this(), [message](Wire& alive) {
                                   alive.ArriveAtController(message);
@@ -129,10 +129,6 @@ void Wire::ArriveAtController(const std::shared_ptr<const v1::WorkRequest>& mess
       if (greeted_) return world_.Accused("controller", absl::InvalidArgumentError("a second Hello"));
       greeted_ = true;
       v1::Hello hello = message->hello();
-      if (world_.Is(Planted::kAttachmentReadByController) && !hello.session_id().empty()) {
-        const auto session = world_.database.Session(hello.session_id());
-        if (session) hello.set_attachment(session->info.attachment + 1);
-      }
       world_.Say(worker_.name(), " -> ", controller_.name(), " Hello ", hello.attachment(), " of ",
                  hello.session_id(), ", ", hello.held_leases_size(), " leases");
       controller_.OnHello(stream_, std::move(hello));

@@ -333,6 +333,21 @@ void World::RequestStarts(SimulatedWorker& worker, const SessionId& session, con
     Fail(StrCat(worker.name(), " starts a request for task ", KeyOf(task), " though its session ", session,
                 " has ended"));
   }
+  const JobPlan& plan = jobs[static_cast<size_t>(task.job)];
+  BatchNo batch_no = 0;
+  int64_t index = task.position;
+  for (; index >= plan.batches[static_cast<size_t>(batch_no)]; ++batch_no)
+    index -= plan.batches[static_cast<size_t>(batch_no)];
+  database.Look(plan.job_id, [&](const JobRows* rows) {
+    // A job that stops takes leases from workers that take no notice, and they may not know yet.
+    if (rows == nullptr || lifecycle::IsFinishing(rows->snapshot.state)) return;
+    const bool holds = std::ranges::any_of(rows->leases, [&](const auto& entry) {
+      const auto& [key, lease] = entry;
+      return key.batch_no == batch_no && lease.session == session &&
+             (!lease.tasks || lease.tasks->Contains(static_cast<uint32_t>(index)));
+    });
+    if (!holds) Fail(StrCat(worker.name(), " starts a request for task ", KeyOf(task), " without a lease"));
+  });
   for (const auto& [other, requests] : running_[task]) {
     if (requests > 0 && other != &worker && other->up() && !other->stopped()) {
       Fail(StrCat(worker.name(), " and ", other->name(), " run task ", KeyOf(task), " at once"));
