@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_join.h"
@@ -19,11 +20,11 @@ std::string PlaceText(std::string_view name, TextPlace place) {
 
 // Takes request_id, under either of its names, out of the document.
 void TakeRequestId(YamlNode& node, JobDocument& document, std::vector<Problem>& problems) {
-  std::vector<std::pair<YamlNode, YamlNode>> others;
+  std::vector<YamlField> others;
   const YamlNode* first = nullptr;
   for (auto& [key, value] : node.fields) {
     if (key.kind != YamlNode::Kind::kScalar || (key.text != kRequestIdKey && key.text != "requestId")) {
-      others.emplace_back(std::move(key), std::move(value));
+      others.push_back({std::move(key), std::move(value)});
     } else if (first != nullptr) {
       problems.push_back(
           {key.place, kRequestIdKey, StrCat("is there twice; first in line ", first->place.line)});
@@ -41,8 +42,8 @@ void TakeRequestId(YamlNode& node, JobDocument& document, std::vector<Problem>& 
 }
 
 absl::Status ToStatus(std::string_view name, std::vector<Problem> problems) {
-  std::stable_sort(problems.begin(), problems.end(), [](const Problem& a, const Problem& b) {
-    return std::pair(a.place.line, a.place.column) < std::pair(b.place.line, b.place.column);
+  std::sort(problems.begin(), problems.end(), [](const Problem& a, const Problem& b) {
+    return std::tie(a.place.line, a.place.column, a.path) < std::tie(b.place.line, b.place.column, b.path);
   });
   std::vector<std::string> lines;
   for (const Problem& problem : problems) {

@@ -35,7 +35,7 @@ constexpr char kTimestamp[] = "Timestamp";
 
 std::string NameOf(const Descriptor& descriptor) {
   // Nested types are unique by their outer one's name: drover.v1.CopyObject.Directive.
-  std::string name = descriptor.full_name();
+  const std::string& name = descriptor.full_name();
   const std::string package = StrCat(descriptor.file()->package(), ".");
   return StartsWith(name, package) ? name.substr(package.size()) : name;
 }

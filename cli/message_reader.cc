@@ -451,7 +451,7 @@ absl::Status Assign(std::string_view assignment, Message& message) {
     if (field.is_map() && !path.empty()) {
       YamlNode node;
       node.kind = YamlNode::Kind::kMapping;
-      node.fields.emplace_back(Scalar(path), Scalar(text));
+      node.fields.push_back({Scalar(path), Scalar(text)});
       RemoveKey(*target, field, path);
       reader.Value(node, *target, field, field.name());
       break;

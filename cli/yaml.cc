@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <sstream>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -80,9 +81,9 @@ class TreeBuilder final : public YAML::EventHandler {
       if (parent.kind == YamlNode::Kind::kSequence) {
         node = &parent.items.emplace_back();
       } else if (!std::exchange(open_.back().key_read, !open_.back().key_read)) {
-        node = &parent.fields.emplace_back().first;
+        node = &parent.fields.emplace_back().key;
       } else {
-        node = &parent.fields.back().second;
+        node = &parent.fields.back().value;
       }
     }
     node->kind = kind;
@@ -379,7 +380,7 @@ absl::StatusOr<std::vector<YamlNode>> ParseYaml(std::string_view name, std::stri
   const auto is_bracket = [](char c) { return c == '[' || c == '{'; };
   if (std::count_if(text.begin(), text.end(), is_bracket) > static_cast<std::ptrdiff_t>(kMaxYamlBrackets))
     return absl::InvalidArgumentError(StrCat(name, ": more than ", kMaxYamlBrackets, " opening brackets"));
-  if (const absl::Status status = CheckCharacters(name, text); !status.ok()) return status;
+  if (absl::Status status = CheckCharacters(name, text); !status.ok()) return status;
   TreeBuilder builder;
   try {
     std::istringstream in{std::string(text)};

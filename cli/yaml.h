@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -23,14 +22,22 @@ struct TextPlace {
   int column = 0;
 };
 
+struct YamlField;
+
 // A value. Scalars keep their text; what it means depends on the field that they are for.
 struct YamlNode {
   enum class Kind { kNull, kScalar, kSequence, kMapping };
   Kind kind = Kind::kNull;  // kNull: nothing, "~" or "null", not quoted
   std::string text;         // of a scalar, and of a kNull as written
   TextPlace place;
-  std::vector<YamlNode> items;                        // of a sequence
-  std::vector<std::pair<YamlNode, YamlNode>> fields;  // of a mapping, in the text's order; keys may repeat
+  std::vector<YamlNode> items;    // of a sequence
+  std::vector<YamlField> fields;  // of a mapping, in the text's order; keys may repeat
+};
+
+// A key and its value.
+struct YamlField {
+  YamlNode key;
+  YamlNode value;
 };
 
 // What a text may hold; more is refused.

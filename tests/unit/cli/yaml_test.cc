@@ -39,14 +39,14 @@ TEST(ParseYamlTest, KnowsWhereEachValueStands) {
   const YamlNode& root = documents[0];
   ASSERT_EQ(root.kind, YamlNode::Kind::kMapping);
   ASSERT_EQ(root.fields.size(), 2u);
-  EXPECT_EQ(root.fields[0].first.text, "a");
-  EXPECT_EQ(root.fields[0].second.text, "1");
-  EXPECT_EQ(root.fields[0].second.place.column, 4);
-  const YamlNode& list = root.fields[1].second;
+  EXPECT_EQ(root.fields[0].key.text, "a");
+  EXPECT_EQ(root.fields[0].value.text, "1");
+  EXPECT_EQ(root.fields[0].value.place.column, 4);
+  const YamlNode& list = root.fields[1].value;
   ASSERT_EQ(list.items.size(), 2u);
-  EXPECT_EQ(list.items[1].fields[0].second.text, "d");
-  EXPECT_EQ(list.items[1].fields[0].second.place.line, 4);
-  EXPECT_EQ(list.items[1].fields[0].second.place.column, 9);
+  EXPECT_EQ(list.items[1].fields[0].value.text, "d");
+  EXPECT_EQ(list.items[1].fields[0].value.place.line, 4);
+  EXPECT_EQ(list.items[1].fields[0].value.place.column, 9);
   EXPECT_EQ(documents[1].place.line, 8);
 }
 
@@ -83,7 +83,7 @@ TEST(ParseYamlTest, OtherEncodingsAndControlCharactersAreRefused) {
   EXPECT_THAT(Error("a: \xe2\x82"), HasSubstr("not UTF-8"));
   EXPECT_THAT(Error(std::string("a\0:\0 \0", 6)), HasSubstr("f:1:2: a control character"));
   EXPECT_THAT(Error("a: \x1b[31m"), HasSubstr("a control character"));
-  EXPECT_EQ(Parse("a: \u00e4\u20ac\U0001f600\n")[0].fields[0].second.text, "\u00e4\u20ac\U0001f600");
+  EXPECT_EQ(Parse("a: \u00e4\u20ac\U0001f600\n")[0].fields[0].value.text, "\u00e4\u20ac\U0001f600");
 }
 
 TEST(ParseYamlTest, HostileSizesEndAtTheirLimits) {
@@ -186,8 +186,8 @@ TEST(ToYamlTest, TextComesBackAsItWas) {
     reason.set_code(text);
     const auto documents = Parse(ToYaml(reason, false));
     ASSERT_EQ(documents.size(), 1u) << text;
-    EXPECT_EQ(documents[0].fields[0].second.kind, YamlNode::Kind::kScalar) << text;
-    EXPECT_EQ(documents[0].fields[0].second.text, text);
+    EXPECT_EQ(documents[0].fields[0].value.kind, YamlNode::Kind::kScalar) << text;
+    EXPECT_EQ(documents[0].fields[0].value.text, text);
   }
 }
 
