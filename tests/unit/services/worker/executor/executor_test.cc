@@ -564,22 +564,6 @@ TEST_F(ExecutorTest, ARequestThatTheFenceForbidsIsNotMadeAndTheTaskWaits) {
   EXPECT_EQ(report_.calls, 0);
 }
 
-// --- leases that end early
-
-TEST_F(ExecutorTest, ALostLeaseStopsAndReportsNothingMore) {
-  scripts_["a"] = Taking(absl::Seconds(1));
-  Job("a");
-  Lease(1, "a", 100);
-  Lease(2, "a", 2);
-  Poll();
-  executor_->Drop(1);
-  Advance(absl::Seconds(3));
-  EXPECT_EQ(report_.succeeded.count(1), 0u);
-  EXPECT_EQ(report_.finished.count(1), 0u);
-  EXPECT_EQ(report_.returned.count(1), 0u);
-  EXPECT_EQ(report_.succeeded[2], TaskSet::All(2));
-  EXPECT_EQ(executor_->unfinished(), 0);
-}
 TEST_F(ExecutorTest, ARequestIsNotWrittenIfTheFenceFallsWhileItWaitsForItsConnection) {
   const auto http = *HttpClient::Create(io_, clock_, {});
   boost::asio::ip::tcp::acceptor server(io_, {boost::asio::ip::address_v4::loopback(), 0});
@@ -607,6 +591,22 @@ TEST_F(ExecutorTest, ARequestIsNotWrittenIfTheFenceFallsWhileItWaitsForItsConnec
   EXPECT_EQ(report_.calls, 0) << "the task waits, as if it had not been started";
 }
 
+// --- leases that end early
+
+TEST_F(ExecutorTest, ALostLeaseStopsAndReportsNothingMore) {
+  scripts_["a"] = Taking(absl::Seconds(1));
+  Job("a");
+  Lease(1, "a", 100);
+  Lease(2, "a", 2);
+  Poll();
+  executor_->Drop(1);
+  Advance(absl::Seconds(3));
+  EXPECT_EQ(report_.succeeded.count(1), 0u);
+  EXPECT_EQ(report_.finished.count(1), 0u);
+  EXPECT_EQ(report_.returned.count(1), 0u);
+  EXPECT_EQ(report_.succeeded[2], TaskSet::All(2));
+  EXPECT_EQ(executor_->unfinished(), 0);
+}
 
 TEST_F(ExecutorTest, ALostLeaseWhoseTasksWaitForARetryIsForgotten) {
   scripts_["a"] = [](const TaskGroup&, OperationContext&,

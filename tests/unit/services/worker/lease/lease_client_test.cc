@@ -649,10 +649,13 @@ TEST_F(LeaseClientTest, AStatusIsSentAtLeastEveryHeartbeatAndNumberedFromOneOnEa
   client_->Start();
   client_->OnMessage(MakeWelcome("s1"));
   EXPECT_EQ(transport_.TakeStatuses().at(0).number(), 1);
-  AdvanceInSteps(absl::Milliseconds(9100));
-  const std::vector<v1::Status> statuses = transport_.TakeStatuses();
-  ASSERT_THAT(statuses, SizeIs(3));
-  EXPECT_EQ(statuses[2].number(), 4);
+  for (int64_t number = 2; number <= 4; ++number) {
+    AdvanceInSteps(absl::Milliseconds(3100));
+    const std::vector<v1::Status> statuses = transport_.TakeStatuses();
+    ASSERT_THAT(statuses, SizeIs(1));
+    EXPECT_EQ(statuses[0].number(), number);
+    client_->OnMessage(MakeStatusAck(number));  // silence would end the stream
+  }
   BreakAndReattach();
   client_->OnMessage(MakeWelcome("s1"));
   EXPECT_EQ(transport_.TakeStatuses().at(0).number(), 1);
