@@ -45,8 +45,8 @@ class Client {
     bool more = false;  // there are more than the limit
     bool open = false;  // the job may still record outcomes, before those given too
   };
-  // Gives each outcome to `show` as its page arrives, until there are `limit` of them (0: no limit). `request`'s
-  // page is set here.
+  // Gives each outcome to `show` as its page arrives, until there are `limit` of them (0: no limit).
+  // `request`'s page is set here.
   absl::StatusOr<OutcomeListing> ListTaskOutcomes(
       v1::ListTaskOutcomesRequest request, int64_t limit,
       const std::function<void(const v1::RecordedOutcome&)>& show);

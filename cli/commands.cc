@@ -757,7 +757,8 @@ class CommandLine {
     operation->add_option("--target-store", c.target_store, "copy: store of the copies; else the objects'");
     operation
         ->add_option("--new-metadata", c.copy.metadata,
-                     "copy: NAME=VALUE instead of the objects' metadata: Content-Type, Cache-Control, Content-Disposition, "
+                     "copy: NAME=VALUE instead of the objects' metadata: Content-Type, Cache-Control, "
+                     "Content-Disposition, "
                      "Content-Encoding, Content-Language, Expires, or a name of your own")
         ->allow_extra_args(false);
     operation->add_flag("--no-metadata", c.copy.no_metadata, "copy: without the objects' metadata");
@@ -767,7 +768,8 @@ class CommandLine {
     operation->add_option("--storage-class", c.copy.storage_class, "copy: e.g. STANDARD_IA");
     operation->add_option("--acl", c.copy.acl, "copy: a canned ACL, e.g. bucket-owner-full-control");
     operation->add_option("--encryption", c.copy.encryption, "copy: AES256, aws:kms or aws:kms:dsse");
-    operation->add_option("--kms-key", c.copy.kms_key, "copy: id of the key; with aws:kms unless told otherwise");
+    operation->add_option("--kms-key", c.copy.kms_key,
+                          "copy: id of the key; with aws:kms unless told otherwise");
     operation->add_option("--modified-since", c.copy.modified_since,
                           "copy: only objects changed after this time, e.g. 2026-01-31T12:00:00Z");
     operation->add_option("--unmodified-since", c.copy.unmodified_since,

@@ -11,8 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "cli/manifest_source.h"
 #include "cli/copy_flags.h"
+#include "cli/manifest_source.h"
 #include "drover/v1/job_service.pb.h"
 
 namespace drover::cli {

@@ -1,5 +1,5 @@
-// CSV manifests: the same rows, positions and bad lines in whatever pieces the bytes come, and when reading goes
-// on at a position that was handed out.
+// CSV manifests: the same rows, positions and bad lines in whatever pieces the bytes come, and when reading
+// goes on at a position that was handed out.
 #include <fuzzer/FuzzedDataProvider.h>
 
 #include <string>

@@ -1,5 +1,5 @@
-// Compressed manifests: hostile bytes give an error or content, the same in whatever pieces they come, and every
-// call makes progress.
+// Compressed manifests: hostile bytes give an error or content, the same in whatever pieces they come, and
+// every call makes progress.
 #include <fuzzer/FuzzedDataProvider.h>
 
 #include <algorithm>

@@ -8,12 +8,12 @@
 #include <string_view>
 
 // Ends the process, which libFuzzer reports with the input that led here.
-#define DROVER_FUZZ_EXPECT(condition)                                                         \
-  do {                                                                                        \
-    if (!(condition)) {                                                                       \
-      std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);            \
-      std::abort();                                                                           \
-    }                                                                                         \
+#define DROVER_FUZZ_EXPECT(condition)                                              \
+  do {                                                                             \
+    if (!(condition)) {                                                            \
+      std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                \
+    }                                                                              \
   } while (false)
 
 namespace drover {

@@ -1,5 +1,5 @@
-// Payloads of outcome segments: whatever is accepted keeps to all limits, encodes to the same outcomes again, and
-// has its failures counted.
+// Payloads of outcome segments: whatever is accepted keeps to all limits, encodes to the same outcomes again,
+// and has its failures counted.
 #include <string>
 
 #include "common/codec/outcomes.h"

@@ -1,6 +1,6 @@
-// Payloads of batches: whatever is accepted keeps to all limits, and is what its tasks encode to and back. The
-// first byte chooses whether the rest is a payload, or content to be compressed into one: random bytes are
-// hardly ever good zstd.
+// Payloads of batches: whatever is accepted keeps to all limits, and is what its tasks encode to and back.
+// The first byte chooses whether the rest is a payload, or content to be compressed into one: random bytes
+// are hardly ever good zstd.
 #include <zstd.h>
 
 #include <string>

@@ -1,6 +1,6 @@
-// Status and Segment messages of a hostile worker, at the controller's Fleet: nothing that they say records a task
-// outside of the leases granted, or one task twice, and a stream that was closed stays so. The input is a list
-// of messages, each a byte for its kind, two for its length, and its protobuf bytes.
+// Status and Segment messages of a hostile worker, at the controller's Fleet: nothing that they say records a
+// task outside of the leases granted, or one task twice, and a stream that was closed stays so. The input is
+// a list of messages, each a byte for its kind, two for its length, and its protobuf bytes.
 #include <fuzzer/FuzzedDataProvider.h>
 
 #include <map>

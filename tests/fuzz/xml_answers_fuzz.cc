@@ -1,5 +1,5 @@
-// XML answers of a hostile store: nothing but an answer or a refusal comes of them, and what is read of tags is
-// written and read as the same.
+// XML answers of a hostile store: nothing but an answer or a refusal comes of them, and what is read of tags
+// is written and read as the same.
 #include <string>
 
 #include "common/objectstore/s3_client.h"

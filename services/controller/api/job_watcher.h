@@ -42,8 +42,8 @@ class JobSink {
 };
 
 struct JobWatcherOptions {
-  absl::Duration interval = absl::Milliseconds(200);     // of the looks, and between two states for one sink
-  absl::Duration max_backoff = absl::Seconds(2);         // of the looks while the database does not answer
+  absl::Duration interval = absl::Milliseconds(200);  // of the looks, and between two states for one sink
+  absl::Duration max_backoff = absl::Seconds(2);      // of the looks while the database does not answer
   // Between two looks at a job that might wait for a worker: workers come and go without its pulse changing.
   absl::Duration waiting_interval = absl::Seconds(2);
   absl::Duration notified_gap = absl::Milliseconds(20);  // least time between two looks for NotifyChanged

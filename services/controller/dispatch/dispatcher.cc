@@ -48,13 +48,11 @@ void Dispatcher::Start() {
       return false;
     };
   };
-  start(
-      "look", options_.look_interval, [this] { return LookStep(); }, true);
+  start("look", options_.look_interval, [this] { return LookStep(); }, true);
   start("renew", options_.renew_interval, once([this] { RenewStep(); }), false);
   start("reconcile", options_.reconcile_interval, once([this] { ReconcileStep(); }), false);
   for (int i = 0; i < options_.attach_threads; ++i) {
-    start(
-        StrCat("attach-", i), absl::Seconds(1), [this] { return AttachStep(); }, true);
+    start(StrCat("attach-", i), absl::Seconds(1), [this] { return AttachStep(); }, true);
   }
 }
 

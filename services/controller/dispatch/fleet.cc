@@ -499,8 +499,8 @@ void Fleet::OnRecorded(const JobId& job_id, const SegmentWrite& segment, Segment
       stream->unacked_bytes -= unacked->second;
       lease.unacked.erase(unacked);
     }
-    // A group whose commit was in doubt finds its leases gone at each of their segments: the worker is owed an
-    // answer to all of them.
+    // A group whose commit was in doubt finds its leases gone at each of their segments: the worker is owed
+    // an answer to all of them.
     const bool over = lost || (lease_over && lease.unacked.empty());
     if (!lost) {
       // A segment that came by an older stream counts here as well.

@@ -27,8 +27,8 @@ class Backlog {
   void Idle(absl::Duration now);
   // Tasks were finished.
   void Finished(int64_t tasks, absl::Duration now);
-  // Nothing may be started, whatever there is: the time since the last event, and what was finished in it, tell
-  // nothing.
+  // Nothing may be started, whatever there is: the time since the last event, and what was finished in it,
+  // tell nothing.
   void Stalled(absl::Duration now);
 
   // Tasks to hold: at least 2 × concurrency (4 × while nothing was measured), at most kMaxBacklog. Tasks that

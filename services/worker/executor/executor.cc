@@ -762,7 +762,8 @@ void Executor::EndIfDone(Lease& lease) {
 
 void Executor::WatchSurplus() {
   // The least that Target() says is two rounds.
-  if (watching_surplus_ || unfinished_ <= kSurplusFrom * 2 * static_cast<int64_t>(options_.concurrency)) return;
+  if (watching_surplus_ || unfinished_ <= kSurplusFrom * 2 * static_cast<int64_t>(options_.concurrency))
+    return;
   watching_surplus_ = true;
   timers_.At(clock_.Elapsed() + kSurplusLook, [this] {
     watching_surplus_ = false;
@@ -795,7 +796,8 @@ void Executor::CheckSurplus() {
     GiveBackUnstarted(lease, false);
   }
   if (unfinished_ < before) {
-    LogInfo("surplus.given_back", {{"tasks", before - unfinished_}, {"left", unfinished_}, {"target", target}});
+    LogInfo("surplus.given_back",
+            {{"tasks", before - unfinished_}, {"left", unfinished_}, {"target", target}});
   }
 }
 

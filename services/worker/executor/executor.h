@@ -14,8 +14,8 @@
 //   * A job that is outranked (a higher one has tasks to start) and could start nothing for kOutrankedAfter
 //   gives back
 //     what is unstarted or waits; what is in flight ends as it would.
-//   * A worker that holds far more than it aims to, because it was granted in the hope of a rate that turns out wrong,
-//   gives back leases of which nothing was started, the last first: others may be idle.
+//   * A worker that holds far more than it aims to, because it was granted in the hope of a rate that turns
+//   out wrong, gives back leases of which nothing was started, the last first: others may be idle.
 //   * Before anything starts the report is asked (LeaseReport::MayStart), and before each request
 //   (MayRequest).
 //   * A batch that can't be decoded is given back once; if the same batch comes back unreadable, its tasks
@@ -66,7 +66,8 @@ class Operation;
 }  // namespace v1
 
 inline constexpr absl::Duration kOutrankedAfter = absl::Seconds(2);
-// More than kSurplusFrom times its aim at two looks in a row, and all but kSurplusLeft times it is given back.
+// More than kSurplusFrom times its aim at two looks in a row, and all but kSurplusLeft times it is given
+// back.
 inline constexpr absl::Duration kSurplusLook = absl::Milliseconds(500);
 inline constexpr int64_t kSurplusFrom = 4;
 inline constexpr int64_t kSurplusLeft = 2;
@@ -189,7 +190,7 @@ class Executor final : public LeaseRunner {
   bool pump_posted_ = false;
   bool watching_ = false;
   bool watching_surplus_ = false;
-  bool had_surplus_ = false;  // at the last look
+  bool had_surplus_ = false;                    // at the last look
   std::optional<absl::Duration> limiter_wake_;  // a timer will pump then
 };
 

@@ -249,8 +249,9 @@ void LeaseClient::BeginSession(const v1::Welcome& welcome) {
 void LeaseClient::OnDrain(const v1::Drain& drain) {
   transport_.Close();
   // Elsewhere nearly at once; to the same address within the time asked for, as far as the fence leaves room.
-  const absl::Duration most =
-      options_.controllers > 1 ? kMinAttachBackoff : Clamp(FromProto(drain.max_wait()), kMinAttachBackoff, ttl_ / 3);
+  const absl::Duration most = options_.controllers > 1
+                                  ? kMinAttachBackoff
+                                  : Clamp(FromProto(drain.max_wait()), kMinAttachBackoff, ttl_ / 3);
   const absl::Duration wait = most * random_.NextUnit();
   LogInfo("stream.drained", {{"session", session_id_}, {"leases", leases_.size()}, {"wait", wait}});
   WaitToAttach(wait, true);

@@ -32,8 +32,8 @@ struct StorageUnderTest {
 };
 inline void PrintTo(const StorageUnderTest& under_test, std::ostream* out) { *out << under_test.name; }
 
-// Implementations that every contract test of this program runs against: each program that links the tests has its
-// own (postgres_under_test.cc here, memory_under_test.cc in the unit tests of storage/memory).
+// Implementations that every contract test of this program runs against: each program that links the tests
+// has its own (postgres_under_test.cc here, memory_under_test.cc in the unit tests of storage/memory).
 std::vector<StorageUnderTest> StoragesUnderTest();
 
 // Fails the test with the status if it is no value.

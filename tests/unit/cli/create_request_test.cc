@@ -110,8 +110,8 @@ TEST(CreateRequestTest, OperationsThatDeleteChangeAndLookHaveTheirFlags) {
   const std::string manifest =
       R"(manifest { csv { location { store: "local" bucket: "lists" key: "a/b.csv" } } })";
   const auto expect = [&](const std::string& operation, const std::string& more = "") {
-    ExpectRequest(flags, R"(request_id: "r1" job { operation { store: "main" )" + operation + " } " + manifest +
-                             more + " }");
+    ExpectRequest(flags, R"(request_id: "r1" job { operation { store: "main" )" + operation + " } " +
+                             manifest + more + " }");
   };
   flags.operation = "delete-tags";
   expect("delete_object_tagging {}");

@@ -46,9 +46,9 @@ constexpr char kInsertStateSql[] = R"sql(
   INSERT INTO drover.events (job_id, version, at, state, priority, type, caller)
   VALUES ($1, 1, statement_timestamp(), 1, $2, 'JobCreated', $5))sql";
 
-// What ReadJob reads after the columns of the snapshot; times are microseconds since the epoch. `owns_lease` by
-// index leases_owned, one probe per job. While a job is Cancelling or Failing its unconfirmed tasks are counted
-// from its leases; that is stored when it ends (ApplyChange).
+// What ReadJob reads after the columns of the snapshot; times are microseconds since the epoch. `owns_lease`
+// by index leases_owned, one probe per job. While a job is Cancelling or Failing its unconfirmed tasks are
+// counted from its leases; that is stored when it ends (ApplyChange).
 constexpr char kJobColumns[] = R"sql(
     s.job_id, s.version,
     CASE WHEN s.state IN (10, 12) THEN
@@ -181,8 +181,8 @@ absl::StatusOr<JobRecord> PostgresStorage::GetJob(const JobId& job_id) {
   JobRecord job;
   // By keys; a person's call.
   const absl::Status status = db_->Read("get_job", [&](Tx& tx) -> absl::Status {
-    const pqxx::result rows =
-        tx.Query(StrCat(JobSelect(), kLeasedTasks, FailureGroups(), kJobTables, "WHERE s.job_id = $1"), job_id);
+    const pqxx::result rows = tx.Query(
+        StrCat(JobSelect(), kLeasedTasks, FailureGroups(), kJobTables, "WHERE s.job_id = $1"), job_id);
     if (rows.empty()) return JobNotFound(job_id);
     job = ReadJob(rows[0]);
     job.leased_tasks = rows[0]["leased_tasks"].as<int64_t>();

@@ -58,8 +58,8 @@ class PostgresStorage final : public Storage {
   absl::StatusOr<std::vector<JobEvent>> ListEvents(const JobId& job_id) override;
   absl::StatusOr<std::vector<std::pair<lifecycle::State, int64_t>>> CountJobs() override;
 
-  absl::StatusOr<std::vector<JobView>> ListClaimable(
-      int limit, const std::optional<ClaimablePosition>& after) override;
+  absl::StatusOr<std::vector<JobView>> ListClaimable(int limit,
+                                                     const std::optional<ClaimablePosition>& after) override;
   absl::StatusOr<std::vector<JobView>> ViewJobs(const std::vector<JobId>& jobs) override;
   absl::StatusOr<ClaimResult> Claim(const JobId& job_id, const std::vector<ClaimSlot>& slots, int max_batches,
                                     const std::function<LeaseId()>& new_lease_id) override;

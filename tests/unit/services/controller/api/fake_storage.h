@@ -229,7 +229,8 @@ class FakeStorage : public Storage {
   absl::StatusOr<std::vector<StoredSegment>> ReadSegments(const JobId&, BatchNo, BatchNo, bool) override {
     return Unused();
   }
-  absl::StatusOr<SegmentPage> ReadSegmentPage(const JobId&, BatchNo, bool, const SegmentPageLimits&) override {
+  absl::StatusOr<SegmentPage> ReadSegmentPage(const JobId&, BatchNo, bool,
+                                              const SegmentPageLimits&) override {
     return Unused();
   }
   absl::StatusOr<std::vector<BatchPayload>> ReadBatchRange(const JobId&, BatchNo, BatchNo, int) override {

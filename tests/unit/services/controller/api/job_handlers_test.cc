@@ -140,7 +140,8 @@ TEST_F(JobHandlersTest, TheObjectsOfAnInlineManifestAreStoredForThePreparationOn
   EXPECT_EQ(response->job().manifest().inline_().objects_size(), 0);
   EXPECT_EQ(response->job().manifest().inline_().object_count(), 1);
   EXPECT_THAT(storage_.prepare_progress(response->job().job_id()), testing::HasSubstr("photos"));
-  EXPECT_THAT(storage_.Get(response->job().job_id()).spec.request, testing::Not(testing::HasSubstr("photos")));
+  EXPECT_THAT(storage_.Get(response->job().job_id()).spec.request,
+              testing::Not(testing::HasSubstr("photos")));
 }
 
 TEST_F(JobHandlersTest, NothingIsStoredOfARequestThatIsRefused) {
@@ -305,7 +306,9 @@ std::vector<std::pair<std::string, std::function<absl::Status(JobHandlers&, cons
       {"resume a job",
        [=](auto& h, auto& c) { return h.ResumeJob(c, by_id(v1::ResumeJobRequest())).status(); }},
       {"read a job's outcomes",
-       [=](auto& h, auto& c) { return h.ListTaskOutcomes(c, by_id(v1::ListTaskOutcomesRequest())).status(); }},
+       [=](auto& h, auto& c) {
+         return h.ListTaskOutcomes(c, by_id(v1::ListTaskOutcomesRequest())).status();
+       }},
       {"watch a job", [=](auto& h, auto& c) { return h.CheckWatch(c, by_id(v1::WatchJobRequest())); }},
   };
 }

@@ -82,8 +82,8 @@ TEST(StreamQueue, WritesControlBeforeGrants) {
   EXPECT_EQ(Drain(queue), (Words{"revoke b", "context a", "grant 1"}));
 }
 
-// A worker that came back with a lease has no context: one is written for the Grant. Were the acknowledgment that
-// ends the lease it brought written between the two, it would forget the context again.
+// A worker that came back with a lease has no context: one is written for the Grant. Were the acknowledgment
+// that ends the lease it brought written between the two, it would forget the context again.
 TEST(StreamQueue, WritesAGrantRightAfterItsContext) {
   StreamQueue queue;
   queue.AddHeld("a", 7);

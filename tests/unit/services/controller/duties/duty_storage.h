@@ -403,7 +403,8 @@ class DutyStorage : public Storage {
     return Unused();
   }
   absl::StatusOr<TaskSet> ReadRecorded(const JobId&, const LeaseKey&, int32_t) override { return Unused(); }
-  absl::StatusOr<SegmentPage> ReadSegmentPage(const JobId&, BatchNo, bool, const SegmentPageLimits&) override {
+  absl::StatusOr<SegmentPage> ReadSegmentPage(const JobId&, BatchNo, bool,
+                                              const SegmentPageLimits&) override {
     return Unused();
   }
   absl::Status WakeFinish(const JobId&) override { return Unused(); }

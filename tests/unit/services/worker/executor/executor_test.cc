@@ -859,7 +859,8 @@ TEST_F(ExecutorTest, AWorkerWithASlowStoreHoldsTwoSecondsOfWork) {
 
 TEST_F(ExecutorTest, AWorkerThatWasFastGivesBackWhatItCannotEat) {
   limits_["fast"] = {.max_tasks = kMaxBatchTasks, .same_bucket = false};
-  scripts_["fast"] = [this](const TaskGroup&, OperationContext&, GroupResult&) -> boost::asio::awaitable<void> {
+  scripts_["fast"] = [this](const TaskGroup&, OperationContext&,
+                            GroupResult&) -> boost::asio::awaitable<void> {
     clock_.Advance(absl::Microseconds(200));
     co_return;
   };
@@ -884,7 +885,8 @@ TEST_F(ExecutorTest, AWorkerThatWasFastGivesBackWhatItCannotEat) {
 
 TEST_F(ExecutorTest, AWorkerThatMayStartNothingGivesNothingBack) {
   limits_["fast"] = {.max_tasks = kMaxBatchTasks, .same_bucket = false};
-  scripts_["fast"] = [this](const TaskGroup&, OperationContext&, GroupResult&) -> boost::asio::awaitable<void> {
+  scripts_["fast"] = [this](const TaskGroup&, OperationContext&,
+                            GroupResult&) -> boost::asio::awaitable<void> {
     clock_.Advance(absl::Microseconds(200));
     co_return;
   };

@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <limits>
 #include <chrono>
 #include <limits>
 #include <map>
@@ -77,8 +76,8 @@ class OperationsTest : public ::testing::Test {
     return type->make(parameters, {*clients_, SystemClock()});
   }
 
-  // Runs the operation on a group of tasks; what it said of each, by its number in the group. Those of which it
-  // said nothing succeeded in the default way.
+  // Runs the operation on a group of tasks; what it said of each, by its number in the group. Those of which
+  // it said nothing succeeded in the default way.
   std::map<size_t, Attempt> RunGroup(Operation& operation, const std::vector<Task>& tasks) {
     TaskBatchBuilder builder;
     for (const Task& task : tasks) builder.Add(task);
