@@ -180,7 +180,8 @@ class FinishRun {
 
   DutyOutcome ManifestNotWritten(const ReportPlan& plan, const absl::Status& error) {
     if (context_.ShouldStop()) return DutyOutcome::Again(absl::ZeroDuration());
-    const std::string text(error.message());
+    const bool keep = IsStoreShutOff(error) && !job_.report_error.empty();
+    const std::string text = keep ? job_.report_error : std::string(error.message());
     if (env_.clock.Now() >= plan.deadline) return GiveUp(text);
     const absl::Status noted = env_.storage.NoteReportError(duty_.job_id, Cut(text));
     if (!noted.ok()) return OutcomeOf(noted);

@@ -188,6 +188,11 @@ class ReportFileHandler : public DutyHandler {
     const absl::StatusOr<ReportFile> now = storage_.ReadReportFile(duty.job_id, duty.part);
     if (!now.ok()) return OutcomeOf(now.status());
     if (now->written) return DutyOutcome::Ended();
+    if (IsStoreShutOff(error)) {
+      const absl::StatusOr<JobRecord> job = storage_.GetJob(duty.job_id);
+      if (!job.ok()) return OutcomeOf(job.status());
+      if (!job->report_error.empty()) return DutyOutcome::Failed(error);
+    }
     const absl::Status noted = storage_.NoteReportError(duty.job_id, std::string(error.message()));
     if (!noted.ok()) return OutcomeOf(noted);
     return DutyOutcome::Failed(error);

@@ -537,7 +537,7 @@ class Storage {
   // The report is settled: Written with its key, NotNeeded, or Failed with `error`; remaining file duties go.
   virtual absl::Status SettleReport(const Duty& finish, ReportState state, const std::string& manifest_key,
                                     const std::string& error) = 0;
-  // Notes the last error of a report that is still tried.
+  // Notes the last error of a report that is still tried; nothing once it is settled.
   virtual absl::Status NoteReportError(const JobId& job_id, const std::string& error) = 0;
 
   // ---- janitor

@@ -6,12 +6,22 @@
 #include "common/strings/strings.h"
 
 namespace drover {
+namespace {
+
+constexpr char kStoreShutOff[] = "STORE_SHUT_OFF";
+
+}  // namespace
 
 ObjectStoreOptions ControllerStoreOptions() {
   ObjectStoreOptions options;
   options.max_attempts = 4;
   options.max_retry_time = absl::Seconds(10);
   return options;
+}
+
+bool IsStoreShutOff(const absl::Status& status) {
+  const std::optional<ErrorDetails> details = GetErrorDetails(status);
+  return details && details->reason == kStoreShutOff;
 }
 
 StoreProvider::StoreProvider(Stores stores, StoreRequestFn on_request, const Clock& clock)
@@ -44,7 +54,7 @@ absl::StatusOr<ObjectStore*> StoreProvider::Get(std::string_view name) {
   {
     MutexLock lock(&breakers_mu_);
     if (!breakers_.find(name)->second.Admit(clock_.Elapsed())) {
-      return Error(absl::StatusCode::kUnavailable, "STORE_UNAVAILABLE",
+      return Error(absl::StatusCode::kUnavailable, kStoreShutOff,
                    StrCat("store ", name, ": it did not answer ", StoreBreaker::kFailures,
                           " times in a row, and is tried again in a while"),
                    {{"store", std::string(name)}});

@@ -32,6 +32,10 @@ ObjectStoreOptions ControllerStoreOptions();
 using StoreRequestFn = std::function<void(std::string_view store, std::string_view method, int status,
                                           absl::Duration took, bool retry)>;
 
+// Whether this is Get()'s error for a store that was not even asked: it says less than the error that came
+// before.
+bool IsStoreShutOff(const absl::Status& status);
+
 // Thread-safe.
 class StoreProvider {
  public:
@@ -44,8 +48,8 @@ class StoreProvider {
   StoreProvider(Stores stores, Opener open, const Clock& clock = SystemClock());
 
   // Valid as long as this object. NOT_FOUND (STORE_UNKNOWN) if stores.yaml has none of that name; an error of
-  // opening is tried again at the next call. UNAVAILABLE (STORE_UNAVAILABLE) for a while if it does not
-  // answer; (STORE_CLOSED) after Shutdown().
+  // opening is tried again at the next call. UNAVAILABLE (STORE_SHUT_OFF) for a while if it does not answer;
+  // (STORE_CLOSED) after Shutdown().
   absl::StatusOr<ObjectStore*> Get(std::string_view name);
   // The same, if it is still the store that a job pinned: FAILED_PRECONDITION (STORE_MISMATCH) if its
   // fingerprint is another one.

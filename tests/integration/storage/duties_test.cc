@@ -353,6 +353,8 @@ TEST_P(DutiesTest, AReportThatCantBeWrittenSaysWhy) {
 
   EXPECT_EQ(Get(job).report_state, ReportState::kFailed);
   EXPECT_EQ(Get(job).report_error, "access denied for 15 minutes");
+  ASSERT_THAT(storage().NoteReportError(job, "a file's duty, late"), IsOk());
+  EXPECT_EQ(Get(job).report_error, "access denied for 15 minutes") << "it is settled";
   EXPECT_EQ(Value(Change(job, Cause::kSettle, true))->to, State::kComplete);
   EXPECT_EQ(storage().SettleReport(finish, ReportState::kWriting, "", "").code(),
             absl::StatusCode::kInvalidArgument);

@@ -293,7 +293,7 @@ absl::Status MemoryStorage::SettleReport(const Duty& finish, ReportState state,
 
 absl::Status MemoryStorage::NoteReportError(const JobId& job_id, const std::string& error) {
   return db_.Write("note_report_error", job_id, [&](JobRows& rows) {
-    ReportOf(rows).error = memory::CleanText(error);
+    if (!rows.report_settled) ReportOf(rows).error = memory::CleanText(error);
     return absl::OkStatus();
   });
 }

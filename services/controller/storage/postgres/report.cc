@@ -192,6 +192,12 @@ absl::Status PostgresStorage::SettleReport(const Duty& finish, ReportState state
 absl::Status PostgresStorage::NoteReportError(const JobId& job_id, const std::string& error) {
   if (!IsUuid(job_id)) return JobNotFound(job_id);
   return db_->Write("note_report_error", [&](Tx& tx) -> absl::Status {
+    // SettleReport holds the finish duty too: what it said of the report must not be overwritten by a file's
+    // duty that comes late.
+    tx.Query("SELECT FROM drover.duties WHERE job_id = $1 AND kind = 2 AND part = 0 FOR UPDATE", job_id);
+    const pqxx::result open =
+        tx.Query("SELECT FROM drover.job_state WHERE job_id = $1 AND report_settled_at IS NULL", job_id);
+    if (open.empty()) return absl::OkStatus();
     tx.Query(R"sql(
         INSERT INTO drover.reports (job_id, error) VALUES ($1, $2)
         ON CONFLICT (job_id) DO UPDATE SET error = excluded.error)sql",

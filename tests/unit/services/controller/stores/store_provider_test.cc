@@ -85,7 +85,8 @@ TEST_F(StoreProviderTest, AStoreThatDoesNotAnswerIsShutOffAndTheOthersAreNot) {
     ASSERT_TRUE(provider_.Get("main").ok());
     provider_.Observe("main", i % 2 == 0 ? 0 : 503);
   }
-  EXPECT_EQ(ReasonOf(provider_.Get("main").status()), "STORE_UNAVAILABLE");
+  EXPECT_EQ(ReasonOf(provider_.Get("main").status()), "STORE_SHUT_OFF");
+  EXPECT_TRUE(IsStoreShutOff(provider_.Get("main").status()));
   EXPECT_TRUE(provider_.Get("local").ok());
 }
 
