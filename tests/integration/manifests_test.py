@@ -283,10 +283,10 @@ class ManifestsTest(job_oracles.JobTestCase):
 
     # ---- while it is read
 
-    def large_manifest(self, store):
-        """32 MiB that don't compress: read in blocks of 1 MiB, stored in chunks of 4 MiB, each of which waits (see
+    def large_manifest(self, store, times=1):
+        """32 MiB, or that many times as much, that don't compress: read in blocks of 1 MiB, stored in chunks of 4 MiB, each of which waits (see
         setUpClass). Returns it and its entries."""
-        noise = base64.urlsafe_b64encode(random.Random(1).randbytes(24 << 20)).decode()
+        noise = base64.urlsafe_b64encode(random.Random(1).randbytes(times * 24 << 20)).decode()
         entries = [("bkt", f"{number}/{noise[at:at + 100]}") for number, at in enumerate(range(0, len(noise), 100))]
         data = "".join(f"{bucket},{key}\n" for bucket, key in entries).encode()
         manifest = self.env.put_manifest(data, store=store, bucket=self.bucket)
@@ -337,7 +337,8 @@ class ManifestsTest(job_oracles.JobTestCase):
         self.assertEqual(2, len(gets), gets)
 
     def test_object_that_is_replaced_while_it_is_read(self):
-        manifest, _ = self.large_manifest("s3")
+        # More than the kernel's buffers before and behind the proxy may hold: not all of it is on its way already.
+        manifest, _ = self.large_manifest("s3", times=3)
         location = manifest["csv"]["location"]
         location["store"] = "by-proxy"
         job = self.env.create_job({"no_op": {}}, manifest)
