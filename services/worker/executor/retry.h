@@ -7,6 +7,7 @@
 
 #include "absl/time/time.h"
 #include "common/clock/clock.h"
+#include "common/objectstore/object_store.h"  // kMaxRetryAfter
 #include "common/objectstore/transient.h"
 
 namespace drover {
@@ -14,9 +15,6 @@ namespace drover {
 namespace v1 {
 class RetryPolicy;
 }  // namespace v1
-
-// A store's Retry-After is honoured up to this.
-inline constexpr absl::Duration kMaxRetryAfter = absl::Seconds(60);
 
 // v1.RetryPolicy, within its limits.
 struct RetryRules {

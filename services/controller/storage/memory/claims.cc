@@ -4,6 +4,7 @@
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 #include "services/controller/storage/memory/memory_storage.h"
+#include "services/controller/storage/slot_dealer.h"
 
 namespace drover {
 
@@ -40,23 +41,6 @@ void SortAndCut(std::vector<JobView>& views, int limit) {
   });
   if (views.size() > static_cast<size_t>(limit)) views.resize(static_cast<size_t>(limit));
 }
-
-// Each batch goes to the slot with the most credit left.
-class Dealer {
- public:
-  explicit Dealer(const std::vector<ClaimSlot>& slots) {
-    for (const ClaimSlot& slot : slots) left_.push_back(slot.credit);
-  }
-  bool HasCredit() const { return !left_.empty() && *std::ranges::max_element(left_) > 0; }
-  size_t Deal(int64_t tasks) {
-    const auto richest = std::ranges::max_element(left_);
-    *richest -= tasks;
-    return static_cast<size_t>(richest - left_.begin());
-  }
-
- private:
-  std::vector<int64_t> left_;
-};
 
 }  // namespace
 
@@ -97,7 +81,7 @@ absl::StatusOr<ClaimResult> MemoryStorage::Claim(const JobId& job_id, const std:
     lifecycle::Snapshot& job = rows.snapshot;
     const bool claimable = lifecycle::IsClaimable(job.state, job.reason_code);
     if (!claimable && !db_.faults().claim_in_any_state) return absl::OkStatus();
-    Dealer dealer(slots);
+    SlotDealer dealer(slots);
     const auto room = [&] {
       return dealer.HasCredit() && static_cast<int>(result.leases.size()) < max_batches;
     };

@@ -7,6 +7,7 @@
 #include "services/controller/storage/postgres/job_rows.h"
 #include "services/controller/storage/postgres/postgres_storage.h"
 #include "services/controller/storage/postgres/segments.h"
+#include "services/controller/storage/slot_dealer.h"
 
 namespace drover {
 namespace {
@@ -54,23 +55,6 @@ absl::StatusOr<std::vector<JobView>> ReadViews(Db& db, std::string_view name, co
   if (!status.ok()) return status;
   return views;
 }
-
-// Deals batches to slots: each goes to the slot with the most credit left.
-class Dealer {
- public:
-  explicit Dealer(const std::vector<ClaimSlot>& slots) {
-    for (const ClaimSlot& slot : slots) left_.push_back(slot.credit);
-  }
-  bool HasCredit() const { return !left_.empty() && *std::ranges::max_element(left_) > 0; }
-  size_t Deal(int64_t tasks) {
-    const auto richest = std::ranges::max_element(left_);
-    *richest -= tasks;
-    return static_cast<size_t>(richest - left_.begin());
-  }
-
- private:
-  std::vector<int64_t> left_;
-};
 
 // Leases of this job without an owner, oldest batch first; those that another transaction has locked are left
 // to it, for nobody waits for a lease while holding job_state. By index leases_ownerless.
@@ -236,7 +220,7 @@ class Claimer {
   const JobId& job_id_;
   const std::vector<ClaimSlot>& slots_;
   const std::function<LeaseId()>& new_lease_id_;
-  Dealer dealer_;
+  SlotDealer dealer_;
   ClaimResult result_;
 };
 
