@@ -2,6 +2,10 @@
 # drover_program(NAME SOURCES ... [DEPS ...])
 # drover_tests(NAME [SOURCES ...] [DEPS ...])   one GoogleTest program, known to ctest; SOURCES: the *_test.cc files in
 #                                   this folder
+# drover_test_objects(NAME SOURCES ... [DEPS ...])   tests that several programs of drover_tests link, by DEPS
+
+# Of tests alone: what they test keeps its optimisation. Matchers take the optimiser minutes, and save nothing.
+set(DROVER_TEST_OPTIONS -O0)
 
 function(drover_library name)
   cmake_parse_arguments(A "" "" "DEPS;SOURCES" ${ARGN})
@@ -32,6 +36,13 @@ function(drover_program name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 endfunction()
 
+function(drover_test_objects name)
+  cmake_parse_arguments(A "" "" "DEPS;SOURCES" ${ARGN})
+  add_library(${name} OBJECT ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE drover_warnings PUBLIC ${A_DEPS} GTest::gmock GTest::gtest)
+  target_compile_options(${name} PRIVATE ${DROVER_TEST_OPTIONS})
+endfunction()
+
 function(drover_tests name)
   cmake_parse_arguments(A "" "LABEL" "DEPS;SOURCES" ${ARGN})
   set(sources ${A_SOURCES})
@@ -48,6 +59,7 @@ function(drover_tests name)
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE drover_warnings ${A_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE DROVER_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  target_compile_options(${name} PRIVATE ${DROVER_TEST_OPTIONS})
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT 600)
 endfunction()

@@ -20,8 +20,10 @@ class StoreFaultsTest(job_oracles.JobTestCase):
         cls.proxy = cls.env.start_proxy(cls.rgw.endpoint)
         cls.env.start_postgres()
         # "s3" is reached through the proxy.
-        cls.env.write_stores([cls.env.file_store(), cls.env.s3_store(endpoint=cls.proxy.endpoint)])
-        cls.env.start_controllers(2, flags=["--manifest-timeout", "4s", "--report-timeout", "4s"])
+        # "reports" is too: one that other tests did not leave shut off.
+        cls.env.write_stores([cls.env.file_store(), cls.env.s3_store(endpoint=cls.proxy.endpoint),
+                              cls.env.s3_store(name="reports", endpoint=cls.proxy.endpoint)])
+        cls.env.start_controllers(2, flags=["--manifest-timeout", "4s", "--report-timeout", "8s"])
         for controller in cls.env.controllers:
             cls.env.start_worker(controllers=[controller])
         cls.env.wait_workers(2)
@@ -129,7 +131,7 @@ class StoreFaultsTest(job_oracles.JobTestCase):
         entries = [(self.bucket, f"k{number}") for number in range(100)]
         manifest = self.env.put_manifest(entries)
         self.proxy.set(mode="refuse")
-        job = self.env.create_job({"no_op": {}}, manifest, report={"store": "s3", "bucket": self.bucket})
+        job = self.env.create_job({"no_op": {}}, manifest, report={"store": "reports", "bucket": self.bucket})
         self.env.wait_job(job, states=("COMPLETING",))
         time.sleep(1)
         self.assert_state("COMPLETING", self.env.get_job(job))
@@ -147,7 +149,7 @@ class StoreFaultsTest(job_oracles.JobTestCase):
         status = job.report_status
         self.assertEqual(4, status.state, status)  # FAILED
         self.assertEqual("", status.manifest_key)
-        self.assertRegex(status.error, "4s: .*can't connect")
+        self.assertRegex(status.error, "8s: .*can't connect")
         self.assertTrue(0 < job.progress.failed_tasks < 100)
         self.assertEqual(100, job.progress.succeeded_tasks + job.progress.failed_tasks)
         self.proxy.set(mode="pass")

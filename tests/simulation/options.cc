@@ -26,6 +26,7 @@ Options Sizes(Dice& dice) {
 const std::vector<PlantedName>& PlantedNames() {
   static const std::vector<PlantedName>& names = *new std::vector<PlantedName>{
       {Planted::kNone, "none"},
+      {Planted::kNumberReadByController, "number-read-by-controller"},
       {Planted::kMarkingLowers, "marking-lowers"},
       {Planted::kReturnsWhatIsNotListed, "returns-what-is-not-listed"},
       {Planted::kRaisedBeforeMarked, "raised-before-marked"},

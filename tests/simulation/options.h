@@ -16,6 +16,7 @@ namespace drover::simulation {
 // them.
 enum class Planted {
   kNone,
+  kNumberReadByController,     // a Hello's attachment number is one more than the database has
   kMarkingLowers,              // a Hello that was delayed lowers a number
   kReturnsWhatIsNotListed,     // attach (c) returns "what is not in the list", not "what has a lower number"
   kRaisedBeforeMarked,         // attach (b) before (a)

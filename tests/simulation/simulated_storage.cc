@@ -206,6 +206,8 @@ absl::Status SimulatedStorage::EndSession(const SessionId& session) {
   return Write("end_session", [&] { return inner_.EndSession(session); });
 }
 absl::StatusOr<std::vector<SessionId>> SimulatedStorage::EndExpiredSessions() {
+  if (world_.Is(Planted::kReturnedBeforeSessionEnds))
+    process_.Sleep(dice_.Between(absl::ZeroDuration(), absl::Seconds(1)));
   return Write("end_expired_sessions", [&] {
     auto ended = inner_.EndExpiredSessions();
     if (ended.ok()) {

@@ -97,6 +97,9 @@ class PlantedFaultTest : public ::testing::TestWithParam<PlantedTest> {};
 constexpr uint64_t kMaxRuns = 1500;
 
 TEST_P(PlantedFaultTest, IsCaught) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "tries the simulation, not the code, and takes minutes under this sanitizer";
+#endif
   for (uint64_t seed = 1; seed <= kMaxRuns; ++seed) {
     Options options = GetParam().profile(seed);
     options.planted = GetParam().planted;
@@ -110,7 +113,8 @@ TEST_P(PlantedFaultTest, IsCaught) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, PlantedFaultTest,
-    ::testing::Values(PlantedTest{Planted::kMarkingLowers, OptionsOf, "without a lease"},
+    ::testing::Values(PlantedTest{Planted::kNumberReadByController, OnlyStreamsAndControllers, ""},
+                      PlantedTest{Planted::kMarkingLowers, OptionsOf, "without a lease"},
                       PlantedTest{Planted::kReturnsWhatIsNotListed, MuchComesLate, "without a lease"},
                       PlantedTest{Planted::kRaisedBeforeMarked, OnlyStreamsAndControllers, ""},
                       PlantedTest{Planted::kUnknownClaimForgotten, OptionsOf, "waits for ever"},
@@ -119,7 +123,7 @@ INSTANTIATE_TEST_SUITE_P(
                       PlantedTest{Planted::kEndsWhileLeasesOwned, OptionsOf, ""},
                       PlantedTest{Planted::kBitmapBeforeKey, OnlyStreamsAndControllers, "accuses"},
                       PlantedTest{Planted::kWelcomeLiftsFence, MuchComesLate, "has ended"},
-                      PlantedTest{Planted::kReturnedBeforeSessionEnds, OptionsOf, "without a lease"},
+                      PlantedTest{Planted::kReturnedBeforeSessionEnds, MuchComesLate, "without a lease"},
                       PlantedTest{Planted::kHelloForgetsUnacked, OnlyStreamsAndControllers, ""},
                       PlantedTest{Planted::kSegmentsCutAnew, OptionsOf, ""},
                       PlantedTest{Planted::kStateNotLocked, MuchComesLate, "a lease is owned"},

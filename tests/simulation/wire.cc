@@ -129,6 +129,10 @@ void Wire::ArriveAtController(const std::shared_ptr<const v1::WorkRequest>& mess
       if (greeted_) return world_.Accused("controller", absl::InvalidArgumentError("a second Hello"));
       greeted_ = true;
       v1::Hello hello = message->hello();
+      if (world_.Is(Planted::kNumberReadByController)) {
+        const std::optional<memory::SessionRow> row = world_.database.Session(hello.session_id());
+        if (row) hello.set_attachment(row->info.attachment + 1);
+      }
       world_.Say(worker_.name(), " -> ", controller_.name(), " Hello ", hello.attachment(), " of ",
                  hello.session_id(), ", ", hello.held_leases_size(), " leases");
       controller_.OnHello(stream_, std::move(hello));
@@ -264,9 +268,10 @@ void Wire::Cut(absl::Duration silence) {
     return world_.dice.Chance(0.5) ? world_.dice.Between(absl::Milliseconds(1), absl::Milliseconds(100))
                                    : world_.dice.Between(absl::ZeroDuration(), silence);
   };
-  // What is still on the way arrives before the end does.
+  // What is still on the way arrives before the end does, perhaps well before: a late Hello is then answered
+  // as one of a stream that lives.
   absl::Duration controller_hears = world_.agenda.now() + soon();
-  if (!lose_to_controller_) controller_hears = std::max(controller_hears, controller_gets_);
+  if (!lose_to_controller_) controller_hears = std::max(controller_hears, controller_gets_ + soon());
   world_.agenda.At(controller_hears, If(shared_from_this(), [](Wire& wire) { wire.ControllerHears(); }));
   world_.agenda.After(soon(), If(shared_from_this(), [](Wire& wire) {
                         wire.WorkerHears(absl::UnavailableError("the connection broke"));

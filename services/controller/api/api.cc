@@ -17,9 +17,9 @@
 namespace drover {
 namespace {
 
-// "" stands for the whole server.
-constexpr const char* kHealthNames[] = {"", "drover.v1.JobService", "drover.v1.FleetService",
-                                        "drover.v1.WorkerService"};
+// "" stands for the whole server: told last, so that whoever watches it finds the others told.
+constexpr const char* kHealthNames[] = {"drover.v1.JobService", "drover.v1.FleetService",
+                                        "drover.v1.WorkerService", ""};
 
 // A change made here wakes those who watch the job in this process, and then whoever the hook wakes.
 ApiHooks WithWatcher(ApiHooks hooks, JobWatcher& watcher) {

@@ -7,6 +7,8 @@
 #ifndef DROVER_SERVICES_CONTROLLER_STORES_STORE_BREAKER_H_
 #define DROVER_SERVICES_CONTROLLER_STORES_STORE_BREAKER_H_
 
+#include <algorithm>
+
 #include "absl/time/time.h"
 
 namespace drover {
@@ -17,15 +19,18 @@ class StoreBreaker {
   // As many requests in a row without an answer, or with one that says that the server is out of order (500
   // and above), shut the store off.
   static constexpr int kFailures = 4;
-  // Between two callers that are let through to a store that is shut off. As long as one of them tries.
-  static constexpr absl::Duration kPause = absl::Seconds(10);
+  // Between two callers that are let through to a store that is shut off: short at first, since most servers
+  // are only started anew, and doubled up to as long as one caller tries.
+  static constexpr absl::Duration kFirstPause = absl::Seconds(1);
+  static constexpr absl::Duration kMaxPause = absl::Seconds(10);
 
   // A request ended with this HTTP status; 0: without an answer. `now`: by Clock::Elapsed().
   void Observe(int status, absl::Duration now) {
     if (status > 0 && status < 500) {
       failures_ = 0;
     } else if (failures_ < kFailures && ++failures_ == kFailures) {
-      next_ = now + kPause;
+      pause_ = kFirstPause;
+      next_ = now + pause_;
     }
   }
 
@@ -33,13 +38,15 @@ class StoreBreaker {
   bool Admit(absl::Duration now) {
     if (failures_ < kFailures) return true;
     if (now < next_) return false;
-    next_ = now + kPause;
+    pause_ = std::min(2 * pause_, kMaxPause);
+    next_ = now + pause_;
     return true;
   }
 
  private:
-  int failures_ = 0;     // in a row, at most kFailures
-  absl::Duration next_;  // when the next one is let through; once shut off
+  int failures_ = 0;      // in a row, at most kFailures
+  absl::Duration pause_;  // before the next one is let through; once shut off
+  absl::Duration next_;   // when it is
 };
 
 }  // namespace drover

@@ -4,12 +4,12 @@
 
 #include "common/status/status.h"
 #include "tests/unit/services/controller/api/fake_storage.h"
+#include "tests/unit/services/controller/dispatch/dispatch_fakes.h"
 
 namespace drover {
 namespace {
 
 constexpr char kSession[] = "01940000-0000-7000-8000-00000000000a";
-constexpr char kJob[] = "01940000-0000-7000-8000-000000000001";
 
 // Says in which order the attach asked it for what.
 class SessionStorage final : public FakeStorage {

@@ -7,6 +7,7 @@
 
 #include "common/strings/strings.h"
 #include "tests/unit/services/controller/api/fake_storage.h"
+#include "tests/unit/services/controller/dispatch/dispatch_fakes.h"
 
 namespace drover {
 namespace {
@@ -22,14 +23,6 @@ class StillClock final : public Clock {
  public:
   absl::Time Now() const override { return absl::UnixEpoch(); }
   absl::Duration Elapsed() const override { return absl::Seconds(100); }
-};
-
-class CountingRandom final : public Random {
- public:
-  uint64_t Next() override { return ++next_ * 2; }
-
- private:
-  uint64_t next_ = 1000;
 };
 
 class NoSink final : public StreamSink {

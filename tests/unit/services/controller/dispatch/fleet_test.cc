@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/status/status.h"
+#include "tests/unit/services/controller/dispatch/dispatch_fakes.h"
 
 namespace drover {
 namespace {
@@ -14,14 +15,6 @@ class FixedClock final : public Clock {
   absl::Duration now = absl::Seconds(100);
 };
 
-class CountingRandom final : public Random {
- public:
-  uint64_t Next() override { return ++next_ * 2; }
-
- private:
-  uint64_t next_ = 1000;
-};
-
 class TestSink final : public StreamSink {
  public:
   void WriteReady() override { ++wakes; }
@@ -29,8 +22,6 @@ class TestSink final : public StreamSink {
   int wakes = 0;
   std::optional<absl::Status> closed;
 };
-
-constexpr char kJob[] = "01940000-0000-7000-8000-000000000001";
 
 class FleetTest : public testing::Test {
  protected:

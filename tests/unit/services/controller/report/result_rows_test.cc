@@ -12,7 +12,7 @@
 namespace drover {
 namespace {
 
-constexpr char kJob[] = "job";
+constexpr char kRowsOf[] = "job";
 
 class ResultRowsTest : public ::testing::Test {
  protected:
@@ -20,9 +20,9 @@ class ResultRowsTest : public ::testing::Test {
 
   void Add(const ExecutedJob& job) {
     JobSpec spec;
-    spec.job_id = kJob;
+    spec.job_id = kRowsOf;
     storage_.AddJob(spec);
-    storage_.Edit(kJob, [&](DutyStorage::Job& row) {
+    storage_.Edit(kRowsOf, [&](DutyStorage::Job& row) {
       row.batches = job.batches;
       row.segments = job.segments;
     });
@@ -30,9 +30,9 @@ class ResultRowsTest : public ::testing::Test {
   absl::StatusOr<int64_t> Emit(bool failed, std::string& text, size_t piece_bytes = 1000) {
     ReportFile file;
     file.failed_rows = failed;
-    file.end_batch = static_cast<BatchNo>(storage_.Get(kJob).batches.size());
+    file.end_batch = static_cast<BatchNo>(storage_.Get(kRowsOf).batches.size());
     return EmitResultRows(
-        storage_, kJob, file, piece_bytes, [] { return false; },
+        storage_, kRowsOf, file, piece_bytes, [] { return false; },
         [&](std::string& piece) {
           pieces_.push_back(piece.size());
           text += piece;
@@ -117,7 +117,7 @@ TEST_F(ResultRowsTest, PagesKeepToTheirBytesHoweverLargeTheResultsAre) {
     job.segments.push_back({b, std::nullopt, 4096, 0, EncodeOutcomes(outcomes)});
   }
   Add(job);
-  RowPageReader reader(storage_, kJob, 0, 12, RowKind::kSucceeded);
+  RowPageReader reader(storage_, kRowsOf, 0, 12, RowKind::kSucceeded);
   int pages = 0;
   for (size_t seen = 0; seen < 12; ++pages) {
     const auto page = reader.Next();
@@ -140,7 +140,7 @@ TEST_F(ResultRowsTest, PagesGrowWhereBatchesAreSmall) {
   options.batches = 5000;
   options.max_batch_tasks = 32;
   Add(MakeExecutedJob(options));
-  RowPageReader reader(storage_, kJob, 0, 5000, RowKind::kSucceeded);
+  RowPageReader reader(storage_, kRowsOf, 0, 5000, RowKind::kSucceeded);
   int pages = 0;
   while (true) {
     const auto page = reader.Next();
@@ -200,7 +200,7 @@ TEST_F(ResultRowsTest, StopsInTheMiddleWhenAsked) {
   ReportFile file;
   file.end_batch = 1000;
   const auto rows = EmitResultRows(
-      storage_, kJob, file, 1000, [&] { return pieces >= 3; },
+      storage_, kRowsOf, file, 1000, [&] { return pieces >= 3; },
       [&](std::string& piece) {
         piece.clear();
         ++pieces;

@@ -1,6 +1,7 @@
 #include "services/controller/stores/store_provider.h"
 
 #include <gtest/gtest.h>
+#include <algorithm>
 
 #include <memory>
 
@@ -92,13 +93,30 @@ TEST_F(StoreProviderTest, AStoreThatDoesNotAnswerIsShutOffAndTheOthersAreNot) {
 
 TEST_F(StoreProviderTest, OneCallerAtATimeTriesAStoreThatIsShutOff) {
   for (int i = 0; i < StoreBreaker::kFailures; ++i) provider_.Observe("main", 0);
-  clock_.Advance(StoreBreaker::kPause);
-  EXPECT_TRUE(provider_.Get("main").ok());
   EXPECT_FALSE(provider_.Get("main").ok());
-  provider_.Observe("main", 0);
-  clock_.Advance(StoreBreaker::kPause / 2);
+  absl::Duration pause = StoreBreaker::kFirstPause;
+  for (int tries = 0; tries < 8; ++tries) {
+    clock_.Advance(pause - absl::Milliseconds(1));
+    EXPECT_FALSE(provider_.Get("main").ok()) << tries;
+    clock_.Advance(absl::Milliseconds(1));
+    EXPECT_TRUE(provider_.Get("main").ok()) << tries;
+    EXPECT_FALSE(provider_.Get("main").ok()) << tries;
+    provider_.Observe("main", 0);
+    pause = std::min(2 * pause, StoreBreaker::kMaxPause);
+  }
+  EXPECT_EQ(pause, StoreBreaker::kMaxPause);
+}
+
+TEST_F(StoreProviderTest, AStoreThatAnsweredIsSoonTriedAgainWhenItIsShutOffTheNextTime) {
+  for (int i = 0; i < StoreBreaker::kFailures; ++i) provider_.Observe("main", 0);
+  for (int tries = 0; tries < 8; ++tries) {
+    clock_.Advance(StoreBreaker::kMaxPause);
+    ASSERT_TRUE(provider_.Get("main").ok());
+  }
+  provider_.Observe("main", 200);
+  for (int i = 0; i < StoreBreaker::kFailures; ++i) provider_.Observe("main", 0);
   EXPECT_FALSE(provider_.Get("main").ok());
-  clock_.Advance(StoreBreaker::kPause / 2);
+  clock_.Advance(StoreBreaker::kFirstPause);
   EXPECT_TRUE(provider_.Get("main").ok());
 }
 

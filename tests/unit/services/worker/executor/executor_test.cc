@@ -106,12 +106,17 @@ Attempt Transient(Transience transience = Transience::kTransient) {
   return attempt;
 }
 
+// A coroutine's own parameters live as long as it does; what a lambda captured, only as long as the lambda.
+boost::asio::awaitable<void> Take(absl::Duration duration, const TaskGroup& group, OperationContext& context,
+                                  GroupResult& result) {
+  if (co_await context.Sleep(duration)) co_return;
+  for (size_t i = 0; i < group.size(); ++i) result.Set(i, CancelledAttempt());
+}
+
 // Takes `duration`; cancelled if it is cancelled.
 Script Taking(absl::Duration duration) {
-  return [duration](const TaskGroup& group, OperationContext& context,
-                    GroupResult& result) -> boost::asio::awaitable<void> {
-    if (co_await context.Sleep(duration)) co_return;
-    for (size_t i = 0; i < group.size(); ++i) result.Set(i, CancelledAttempt());
+  return [duration](const TaskGroup& group, OperationContext& context, GroupResult& result) {
+    return Take(duration, group, context, result);
   };
 }
 
