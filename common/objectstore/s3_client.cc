@@ -76,6 +76,14 @@ S3Response ToS3(HttpResponse http, std::string_view method) {
   return response;
 }
 
+// What x-amz-content-sha256 says of the body. Long ones are protected by TLS, and those of a source are not
+// known yet.
+std::string PayloadHash(const HttpRequest& http) {
+  if (http.source != nullptr || (http.tls && http.body.size() > kUnsignedPayloadAbove))
+    return std::string(kUnsignedPayload);
+  return http.body.empty() ? std::string(kEmptySha256) : Sha256Hex(http.body);
+}
+
 // A bucket's name becomes part of a host name.
 bool IsHostLabel(std::string_view bucket) {
   return !bucket.empty() && std::all_of(bucket.begin(), bucket.end(), [](char c) {
@@ -134,19 +142,10 @@ boost::asio::awaitable<absl::StatusOr<S3Response>> S3Client::Send(S3Request requ
   http.headers.Add("User-Agent",
                    request.user_agent.empty() ? kDefaultUserAgent : std::string_view(request.user_agent));
   if (!config_.credentials.anonymous) {
-    std::string hash;
-    if (http.source != nullptr) {
-      hash = kUnsignedPayload;
-    } else if (http.body.empty()) {
-      hash = kEmptySha256;
-    } else if (http.tls && http.body.size() > kUnsignedPayloadAbove) {
-      hash = kUnsignedPayload;
-    } else {
-      hash = Sha256Hex(http.body);
-    }
     const std::string host = HostHeader(http.tls, http.host, http.port);
-    signer_.Sign({http.method, std::string_view(http.target).substr(0, path_size), query, host, hash},
-                 clock_.Now(), &http.headers);
+    signer_.Sign(
+        {http.method, std::string_view(http.target).substr(0, path_size), query, host, PayloadHash(http)},
+        clock_.Now(), &http.headers);
   }
   const std::string method = http.method;
   auto response = co_await http_.Send(std::move(http), cancel);

@@ -28,10 +28,12 @@ class StoreBreaker {
   void Observe(int status, absl::Duration now) {
     if (status > 0 && status < 500) {
       failures_ = 0;
-    } else if (failures_ < kFailures && ++failures_ == kFailures) {
-      pause_ = kFirstPause;
-      next_ = now + pause_;
+      return;
     }
+    if (failures_ == kFailures) return;
+    ++failures_;
+    pause_ = kFirstPause;
+    next_ = now + pause_;
   }
 
   // Whether a caller may go to the store. One that is let through to a store that is shut off tries for all.

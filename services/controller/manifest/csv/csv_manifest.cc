@@ -384,7 +384,8 @@ CsvManifestParser::Row CsvManifestParser::FindQuotedRow(std::string_view unread,
           if (is_cut || final) row.end = Row::End::kOpenQuote;
           return row;
         }
-        if (++at >= unread.size() || unread[at] != '"') break;
+        ++at;
+        if (at >= unread.size() || unread[at] != '"') break;
       }
     }
     if (line_end < at) line_end = Find(unread, '\n', at);  // it was inside the quotes

@@ -41,7 +41,7 @@ bool IsPassing(std::string_view state) {
 }
 
 absl::Status FromSqlError(std::string_view name, const pqxx::sql_error& error) {
-  const std::string state = error.sqlstate();
+  const std::string& state = error.sqlstate();
   const std::string text = StrCat(name, ": ", StripWhitespace(error.what()), " (", state, ")");
   if (IsPassing(state)) return Error(absl::StatusCode::kUnavailable, "DATABASE_UNAVAILABLE", text);
   if (state == "22021" || state == "22P05") {
