@@ -1,6 +1,7 @@
 #include "cli/progress.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_format.h"
 #include "cli/exit_code.h"
@@ -40,7 +41,7 @@ std::string Cut(std::string text, size_t columns) {
 
 std::string RateText(double per_second) {
   return per_second < 10 ? absl::StrFormat("%.1f/s", per_second)
-                         : StrCat(FormatCount(static_cast<int64_t>(per_second + 0.5)), "/s");
+                         : StrCat(FormatCount(std::llround(per_second)), "/s");
 }
 
 }  // namespace
