@@ -54,13 +54,15 @@ class StreamTest(fault_case.FaultTest):
 
     def test_cut_again_and_again(self):
         _, _, proxy_a, proxy_b, worker = self.start_behind_proxies()
-        self.store.set(latency_ms=60)
+        # Slow enough that the job outlasts all waits of the worker between its attaches.
+        self.store.set(latency_ms=300)
         job = self.create_job(KEYS)
-        for cut in range(8):
-            self.wait_executed(50 + 100 * cut)
+        for attached in range(1, 6):
+            self.wait_attached(worker, attached)
+            self.wait_executed(30 * attached)
             proxy_a.cut()
             proxy_b.cut()
-        self.wait_attached(worker, 5)
+        self.wait_attached(worker, 6)
         self.store.set(latency_ms=5)
         self.assert_counted_once(job, KEYS)
         self.assert_executed_once(KEYS)
