@@ -10,11 +10,6 @@ namespace drover::testing {
 
 using lifecycle::Cause;
 
-std::string Reason(const absl::Status& status) {
-  const std::optional<ErrorDetails> details = GetErrorDetails(status);
-  return details ? details->reason : "";
-}
-
 TaskSet Range(uint32_t first, uint32_t end) {
   TaskSet set;
   set.AddRange(first, end);

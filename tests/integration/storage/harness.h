@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "services/controller/storage/storage.h"
+#include "tests/support/reason.h"
 
 namespace drover::testing {
 
@@ -46,12 +47,9 @@ T Value(absl::StatusOr<T> result, const char* what = "") {
   return *std::move(result);
 }
 
-// The reason of a status made by drover::Error, "" of any other.
-std::string Reason(const absl::Status& status);
-
 MATCHER_P2(IsError, code, reason, "") {
   *result_listener << arg;
-  return arg.code() == code && Reason(arg) == reason;
+  return arg.code() == code && ReasonOf(arg) == reason;
 }
 MATCHER(IsOk, "") {
   *result_listener << arg;

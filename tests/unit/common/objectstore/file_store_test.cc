@@ -13,15 +13,12 @@
 
 #include "common/status/status.h"
 #include "common/strings/strings.h"
+#include "tests/support/reason.h"
 
 namespace drover {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string ReasonOf(const absl::Status& status) {
-  return GetErrorDetails(status).value_or(ErrorDetails{status.ToString(), {}, {}}).reason;
-}
 
 class FileStoreTest : public ::testing::Test {
  protected:

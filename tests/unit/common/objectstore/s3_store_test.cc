@@ -10,6 +10,7 @@
 #include "common/status/status.h"
 #include "common/strings/strings.h"
 #include "tests/support/http/test_server.h"
+#include "tests/support/reason.h"
 
 namespace drover {
 namespace {
@@ -18,10 +19,6 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Peer = TestServer::Peer;
-
-std::string ReasonOf(const absl::Status& status) {
-  return GetErrorDetails(status).value_or(ErrorDetails{status.ToString(), {}, {}}).reason;
-}
 
 std::string Pattern(size_t size) {
   std::string text(size, '\0');

@@ -33,7 +33,7 @@ TEST(CallPool, RefusesCallsWhenItsQueueIsFullAndTakesThemAgainLater) {
   EXPECT_TRUE(pool.Submit([&] { ++ran; }).ok());
   const absl::Status refused = pool.Submit([&] { ran = 1000; });
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(Reason(refused), "OVERLOADED");
+  EXPECT_EQ(ReasonOf(refused), "OVERLOADED");
   go_on.Set();
   pool.Shutdown();
   EXPECT_EQ(ran, 2);
@@ -47,7 +47,7 @@ TEST(CallPool, ShutdownFinishesWhatIsQueuedAndRefusesTheRest) {
   EXPECT_EQ(ran, 50);
   const absl::Status refused = pool.Submit([&] { ++ran; });
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(Reason(refused), "CONTROLLER_SHUTDOWN");
+  EXPECT_EQ(ReasonOf(refused), "CONTROLLER_SHUTDOWN");
   pool.Shutdown();
   EXPECT_EQ(ran, 50);
 }

@@ -91,7 +91,7 @@ TEST_F(FleetTest, RefusesBadPagesAndCallersWhoMayNot) {
   EXPECT_THAT(FieldPaths(List(request).status()), ElementsAre("page_size"));
   request.set_page_size(1);
   request.set_page_token("garbage");
-  EXPECT_EQ(Reason(List(request).status()), "PAGE_TOKEN_INVALID");
+  EXPECT_EQ(ReasonOf(List(request).status()), "PAGE_TOKEN_INVALID");
   const auto deny = [](const Caller&, Action action, std::string_view) {
     EXPECT_EQ(action, Action::kListWorkers);
     return Error(absl::StatusCode::kPermissionDenied, "PERMISSION_DENIED", "no");

@@ -98,7 +98,7 @@ TEST_F(JobHandlersTest, ARequestIdUsedForAnotherRequestIsRefused) {
   other.mutable_job()->set_priority(11);
   const absl::Status status = handlers_.CreateJob(caller_, other).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_EQ(Reason(status), "REQUEST_ID_REUSED");
+  EXPECT_EQ(ReasonOf(status), "REQUEST_ID_REUSED");
 }
 
 TEST_F(JobHandlersTest, ALostCommitIsAskedAboutByTheRequestId) {
@@ -127,7 +127,7 @@ TEST_F(JobHandlersTest, ValidateOnlyChecksEverythingAndCreatesNothing) {
   EXPECT_EQ(response->job().retry_policy().max_attempts(), 5);
   EXPECT_EQ(storage_.all_calls(), 0);
   request.mutable_job()->set_priority(-1);
-  EXPECT_EQ(Reason(handlers_.CreateJob(caller_, request).status()), "INVALID_FIELD");
+  EXPECT_EQ(ReasonOf(handlers_.CreateJob(caller_, request).status()), "INVALID_FIELD");
 }
 
 TEST_F(JobHandlersTest, TheObjectsOfAnInlineManifestAreStoredForThePreparationOnly) {
@@ -157,7 +157,7 @@ TEST_F(JobHandlersTest, GetJob) {
   request.set_job_id(Create());
   EXPECT_EQ(handlers_.GetJob(caller_, request)->job().job_id(), request.job_id());
   request.set_job_id(TestJobId(9));
-  EXPECT_EQ(Reason(handlers_.GetJob(caller_, request).status()), "JOB_NOT_FOUND");
+  EXPECT_EQ(ReasonOf(handlers_.GetJob(caller_, request).status()), "JOB_NOT_FOUND");
   request.set_job_id("9");
   EXPECT_THAT(FieldPaths(handlers_.GetJob(caller_, request).status()), ElementsAre("job_id"));
 }
@@ -202,7 +202,7 @@ TEST_F(JobHandlersTest, ListJobsFiltersByState) {
   request.set_page_size(50);
   EXPECT_EQ(handlers_.ListJobs(caller_, request)->jobs(0).job_id(), TestJobId(1));
   request.add_states(v1::COMPLETE);
-  EXPECT_EQ(Reason(handlers_.ListJobs(caller_, request).status()), "PAGE_TOKEN_QUERY");
+  EXPECT_EQ(ReasonOf(handlers_.ListJobs(caller_, request).status()), "PAGE_TOKEN_QUERY");
 }
 
 TEST_F(JobHandlersTest, APageOfLargeJobsEndsBeforeItIsTooLargeForAClient) {
@@ -258,7 +258,7 @@ TEST_F(JobHandlersTest, ConfirmsOnlyASuspendedJob) {
   confirm.set_job_id(job_id);
   const absl::Status refused = handlers_.ConfirmJob(caller_, confirm).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(Reason(refused), "JOB_STATE");
+  EXPECT_EQ(ReasonOf(refused), "JOB_STATE");
   EXPECT_EQ(GetErrorDetails(refused)->metadata.at("state"), "NEW");
   Move(job_id, State::kSuspended);
   EXPECT_EQ(handlers_.ConfirmJob(caller_, confirm)->job().state(), v1::READY);
@@ -329,7 +329,7 @@ TEST_F(JobHandlersTest, EveryCallAsksOnceWhetherItMayAndDoesNothingWhenItMayNot)
 
 TEST_F(JobHandlersTest, ACallerWithoutANameMayDoNothing) {
   for (const auto& [name, call] : AllCalls()) {
-    EXPECT_EQ(Reason(call(handlers_, Caller{})), "PERMISSION_DENIED") << name;
+    EXPECT_EQ(ReasonOf(call(handlers_, Caller{})), "PERMISSION_DENIED") << name;
   }
   EXPECT_EQ(storage_.all_calls(), 0);
 }

@@ -194,7 +194,7 @@ TEST_F(JobWatcherTest, AJobThatIsNotThereEndsTheWatchWithNotFound) {
   LookAfter(absl::ZeroDuration());
   EXPECT_THAT(sink_->shown(), IsEmpty());
   EXPECT_EQ(sink_->ended().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(Reason(sink_->ended()), "JOB_NOT_FOUND");
+  EXPECT_EQ(ReasonOf(sink_->ended()), "JOB_NOT_FOUND");
 }
 
 TEST_F(JobWatcherTest, AJobThatIsPurgedWhileWatchedEndsTheWatch) {
@@ -275,7 +275,7 @@ TEST_F(JobWatcherTest, RefusesWatchesBeyondItsLimitAndTakesThemWhenOthersEnd) {
   Watch(std::make_shared<Sink>());
   const absl::Status refused = watcher_.Add(job_, sink_).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(Reason(refused), "TOO_MANY_WATCHES");
+  EXPECT_EQ(ReasonOf(refused), "TOO_MANY_WATCHES");
   watcher_.Remove(first);
   EXPECT_TRUE(watcher_.Add(job_, sink_).ok());
 }
@@ -292,8 +292,8 @@ TEST_F(JobWatcherTest, ShutdownEndsAllWatchesAndRefusesNewOnes) {
   Watch(sink_);
   watcher_.Shutdown();
   EXPECT_EQ(sink_->ended().code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(Reason(sink_->ended()), "CONTROLLER_SHUTDOWN");
-  EXPECT_EQ(Reason(watcher_.Add(job_, sink_).status()), "CONTROLLER_SHUTDOWN");
+  EXPECT_EQ(ReasonOf(sink_->ended()), "CONTROLLER_SHUTDOWN");
+  EXPECT_EQ(ReasonOf(watcher_.Add(job_, sink_).status()), "CONTROLLER_SHUTDOWN");
 }
 
 TEST(JobWatcherThread, ANotifiedChangeIsShownLongBeforeTheNextLook) {

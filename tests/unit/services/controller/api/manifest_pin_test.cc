@@ -69,7 +69,7 @@ TEST(ManifestPins, AFileSystemThatHangsDoesNotHangTheCall) {
       absl::Milliseconds(20));
   const absl::Status status = pins.Pin(ManifestIn("local")).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(Reason(status), "STORE_UNAVAILABLE");
+  EXPECT_EQ(ReasonOf(status), "STORE_UNAVAILABLE");
   go_on->Set();
 }
 

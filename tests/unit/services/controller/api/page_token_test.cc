@@ -31,7 +31,7 @@ TEST(PageToken, OfAnotherQueryIsRefusedAsSuch) {
   for (const PageQuery& other : {JobsQuery({}), JobsQuery({State::kActive}), WorkersQuery()}) {
     const absl::Status status = DecodePageToken(other, token).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_EQ(Reason(status), "PAGE_TOKEN_QUERY");
+    EXPECT_EQ(ReasonOf(status), "PAGE_TOKEN_QUERY");
     EXPECT_THAT(FieldPaths(status), ElementsAre("page_token"));
   }
 }
@@ -42,7 +42,7 @@ TEST(PageToken, EveryDamagedTokenIsRefused) {
   for (size_t i = 0; i < token.size(); ++i) {
     std::string damaged = token;
     damaged[i] = damaged[i] == 'A' ? 'B' : 'A';
-    EXPECT_EQ(Reason(DecodePageToken(query, damaged).status()), "PAGE_TOKEN_INVALID") << damaged;
+    EXPECT_EQ(ReasonOf(DecodePageToken(query, damaged).status()), "PAGE_TOKEN_INVALID") << damaged;
     // A cut token leads nowhere; cut to nothing it is the first page.
     EXPECT_EQ(DecodePageToken(query, token.substr(0, i)).value_or(""), "") << i;
   }
@@ -52,7 +52,7 @@ TEST(PageToken, GarbageAndOverlongTokensAreRefused) {
   for (const std::string& garbage : {std::string("x"), std::string("next"), std::string(1025, 'A'),
                                      std::string("\0\xff", 2), std::string("AQ==")}) {
     const absl::Status status = DecodePageToken(WorkersQuery(), garbage).status();
-    EXPECT_EQ(Reason(status), "PAGE_TOKEN_INVALID");
+    EXPECT_EQ(ReasonOf(status), "PAGE_TOKEN_INVALID");
     EXPECT_THAT(FieldPaths(status), ElementsAre("page_token"));
   }
 }

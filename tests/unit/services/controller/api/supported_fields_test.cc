@@ -141,7 +141,7 @@ TEST(SupportedFields, EveryFieldIsEitherOnTheListOrRefusedByItsPath) {
         ++carried_out;
       } else {
         EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
-        EXPECT_EQ(Reason(status), "FIELD_NOT_SUPPORTED");
+        EXPECT_EQ(ReasonOf(status), "FIELD_NOT_SUPPORTED");
         EXPECT_THAT(FieldPaths(status), Contains(name));
         ++refused;
       }
@@ -175,7 +175,7 @@ TEST(SupportedFields, EveryOutputOnlyFieldIsRefusedByItsPath) {
     if (!IsOutputOnly(path) || IsOutputOnly(FieldPath(path.begin(), path.end() - 1))) continue;
     const absl::Status status = CheckCreateJobFields(RequestWith(path, 1));
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
-    EXPECT_EQ(Reason(status), "OUTPUT_ONLY_FIELD");
+    EXPECT_EQ(ReasonOf(status), "OUTPUT_ONLY_FIELD");
     EXPECT_THAT(FieldPaths(status), ElementsAre(PathName(path)));
     ++seen;
   }
@@ -199,7 +199,7 @@ TEST(SupportedFields, UnknownFieldsAreRefusedInEveryMessageOfTheRequest) {
     at->GetReflection()->MutableUnknownFields(at)->AddVarint(4711, 1);
     const absl::Status status = CheckCreateJobFields(request);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
-    EXPECT_EQ(Reason(status), "UNKNOWN_FIELD");
+    EXPECT_EQ(ReasonOf(status), "UNKNOWN_FIELD");
     EXPECT_THAT(FieldPaths(status), ElementsAre(name + ".#4711"));
     EXPECT_THAT(std::string(status.message()), HasSubstr(name));
     EXPECT_THAT(std::string(status.message()), HasSubstr("4711"));
@@ -212,7 +212,7 @@ TEST(SupportedFields, AnUnknownFieldOfTheRequestItselfIsRefused) {
   EXPECT_THAT(FieldPaths(CheckCreateJobFields(request)), ElementsAre("#99"));
   v1::CancelJobRequest cancel;
   cancel.GetReflection()->MutableUnknownFields(&cancel)->AddFixed32(9, 1);
-  EXPECT_EQ(Reason(CheckNoUnknownFields(cancel)), "UNKNOWN_FIELD");
+  EXPECT_EQ(ReasonOf(CheckNoUnknownFields(cancel)), "UNKNOWN_FIELD");
 }
 
 TEST(SupportedFields, UnknownFieldsSurviveTheWireAndAreRefused) {
@@ -232,7 +232,7 @@ TEST(SupportedFields, UnknownEnumValuesAreRefused) {
   request.mutable_job()->mutable_manifest()->mutable_csv()->add_fields(v1::MANIFEST_FIELD_BUCKET);
   request.mutable_job()->mutable_manifest()->mutable_csv()->add_fields(static_cast<v1::ManifestField>(77));
   const absl::Status status = CheckCreateJobFields(request);
-  EXPECT_EQ(Reason(status), "UNKNOWN_FIELD");
+  EXPECT_EQ(ReasonOf(status), "UNKNOWN_FIELD");
   EXPECT_THAT(FieldPaths(status), ElementsAre("job.manifest.csv.fields[1]", "job.report.scope"));
 }
 

@@ -120,7 +120,7 @@ TEST_F(TaskOutcomesTest, ATokenIsGoodForItsQueryOnly) {
     change(request_);
     request_.set_page_token(token);
     EXPECT_EQ(Refused().code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_EQ(Reason(Refused()), "PAGE_TOKEN_QUERY") << request_.ShortDebugString();
+    EXPECT_EQ(ReasonOf(Refused()), "PAGE_TOKEN_QUERY") << request_.ShortDebugString();
     EXPECT_THAT(FieldPaths(Refused()), ElementsAre("page_token"));
   }
   request_ = good;
@@ -129,7 +129,7 @@ TEST_F(TaskOutcomesTest, ATokenIsGoodForItsQueryOnly) {
   // A token of another listing, whose cursor is no place here.
   request_.set_page_token(
       EncodePageToken(OutcomesQuery({TestJobId(1), false, "NoSuchKey", ""}), TestJobId(3)));
-  EXPECT_EQ(Reason(Refused()), "PAGE_TOKEN_INVALID");
+  EXPECT_EQ(ReasonOf(Refused()), "PAGE_TOKEN_INVALID");
   EXPECT_THAT(FieldPaths(Refused()), ElementsAre("page_token"));
 }
 

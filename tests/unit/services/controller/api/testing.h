@@ -21,6 +21,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "services/controller/storage/storage.h"
+#include "tests/support/reason.h"
 
 namespace drover {
 
@@ -112,11 +113,6 @@ inline std::vector<std::string> FieldPaths(const absl::Status& status) {
   if (!details.has_value()) return paths;
   for (const auto& [path, description] : details->fields) paths.push_back(path);
   return paths;
-}
-
-inline std::string Reason(const absl::Status& status) {
-  const std::optional<ErrorDetails> details = GetErrorDetails(status);
-  return details.has_value() ? details->reason : "";
 }
 
 // The details of a gRPC status as a client decodes them.

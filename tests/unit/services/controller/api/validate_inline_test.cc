@@ -69,7 +69,7 @@ TEST_F(ValidateInlineTest, ObjectsAreRequired) {
 TEST_F(ValidateInlineTest, TheNumberIsTheServicesToSay) {
   Add("photos", "a");
   manifest().set_object_count(1);
-  EXPECT_EQ(Reason(Validate().status()), "OUTPUT_ONLY_FIELD");
+  EXPECT_EQ(ReasonOf(Validate().status()), "OUTPUT_ONLY_FIELD");
 }
 
 TEST_F(ValidateInlineTest, EachObjectThatBreaksARuleIsNamed) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/status/status.h"
+#include "tests/support/reason.h"
 #include "tests/unit/services/controller/duties/duty_storage.h"
 #include "tests/unit/services/controller/report/executed_job.h"
 
@@ -39,10 +40,6 @@ class ResultRowsTest : public ::testing::Test {
           piece.clear();
           return absl::OkStatus();
         });
-  }
-  static std::string ReasonOf(const absl::Status& status) {
-    const auto details = GetErrorDetails(status);
-    return details ? details->reason : "";
   }
 
   FakeClock clock_;

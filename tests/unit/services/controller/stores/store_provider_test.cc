@@ -1,10 +1,11 @@
 #include "services/controller/stores/store_provider.h"
 
 #include <gtest/gtest.h>
-#include <algorithm>
 
+#include <algorithm>
 #include <memory>
 
+#include "tests/support/reason.h"
 #include "tests/unit/services/controller/stores/memory_store.h"
 
 namespace drover {
@@ -18,11 +19,6 @@ Stores TwoStores() {
       "stores.yaml");
   if (!stores.ok()) abort();
   return *std::move(stores);
-}
-
-std::string ReasonOf(const absl::Status& status) {
-  const auto details = GetErrorDetails(status);
-  return details ? details->reason : "";
 }
 
 class FakeClock final : public Clock {
