@@ -284,8 +284,8 @@ class ManifestsTest(job_oracles.JobTestCase):
     # ---- while it is read
 
     def large_manifest(self, store, times=1):
-        """32 MiB, or that many times as much, that don't compress: read in blocks of 1 MiB, stored in chunks of 4 MiB, each of which waits (see
-        setUpClass). Returns it and its entries."""
+        """`times` 32 MiB that don't compress: read in blocks of 1 MiB, stored in chunks of 4 MiB, each of which waits
+        (see setUpClass). Returns it and its entries."""
         noise = base64.urlsafe_b64encode(random.Random(1).randbytes(times * 24 << 20)).decode()
         entries = [("bkt", f"{number}/{noise[at:at + 100]}") for number, at in enumerate(range(0, len(noise), 100))]
         data = "".join(f"{bucket},{key}\n" for bucket, key in entries).encode()

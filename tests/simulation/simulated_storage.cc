@@ -206,6 +206,7 @@ absl::Status SimulatedStorage::EndSession(const SessionId& session) {
   return Write("end_session", [&] { return inner_.EndSession(session); });
 }
 absl::StatusOr<std::vector<SessionId>> SimulatedStorage::EndExpiredSessions() {
+  // The planted fault's window, between the early return of leases and the end of their session, is wide.
   if (world_.Is(Planted::kReturnedBeforeSessionEnds))
     process_.Sleep(dice_.Between(absl::ZeroDuration(), absl::Seconds(1)));
   return Write("end_expired_sessions", [&] {
